@@ -1,0 +1,1 @@
+"""The top of the Hessian spectrum, followed along training."""

@@ -1,0 +1,102 @@
+"""The one way this package says that an input is wrong: a sentence with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class InvalidInput(ValueError):
+    """An input that cannot be used, said in one sentence.
+
+    Args:
+        key: name of the offending setting, as the user writes it (``depth``; ``under`` adds ``model.``).
+        value: what was given.
+        rule: what is allowed and what to do, in words that complete "key=value is not possible: ...".
+    """
+
+    def __init__(self, key: str, value: object, rule: str) -> None:
+        super().__init__(key, value, rule)
+        self.key, self.value, self.rule = key, value, rule
+
+    def __str__(self) -> str:
+        shown = self.value if isinstance(self.value, str) else repr(self.value)
+        return f"{self.key}={shown} is not possible: {self.rule}."
+
+    def prefixed(self, prefix: str) -> InvalidInput:
+        """Return the same complaint about ``prefix.key``."""
+        return InvalidInput(f"{prefix}.{self.key}", self.value, self.rule)
+
+
+class RunFailure(RuntimeError):
+    """Something outside the settings stopped the work (disk, network, device); the message is one sentence."""
+
+
+@contextmanager
+def under(prefix: str) -> Iterator[None]:
+    """Name the config group in complaints raised inside: ``depth`` becomes ``model.depth``."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise error.prefixed(prefix) from error
+
+
+def integer(key: str, value: object, minimum: int | None = None, maximum: int | None = None) -> int:
+    """Return ``value`` as an int within [minimum, maximum], or raise `InvalidInput`."""
+    rule = "it must be an integer" + _range(minimum, maximum)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidInput(key, value, rule)
+    number = int(value)
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
+        raise InvalidInput(key, value, rule)
+    return number
+
+
+def real(
+    key: str,
+    value: object,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return ``value`` as a finite float in [minimum, maximum] and (above, below), or raise `InvalidInput`."""
+    rule = "it must be a finite number" + _range(minimum, maximum, above, below)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InvalidInput(key, value, rule)
+    number = float(value)
+    outside = (
+        (minimum is not None and number < minimum)
+        or (maximum is not None and number > maximum)
+        or (above is not None and number <= above)
+        or (below is not None and number >= below)
+    )
+    if outside:
+        raise InvalidInput(key, value, rule)
+    return number
+
+
+def boolean(key: str, value: object) -> bool:
+    """Return ``value`` if it is true or false, or raise `InvalidInput`."""
+    if not isinstance(value, bool):
+        raise InvalidInput(key, value, "it must be true or false")
+    return value
+
+
+def choice(key: str, value: object, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``allowed``, or raise `InvalidInput`."""
+    names = list(allowed)
+    if not isinstance(value, str) or value not in names:
+        raise InvalidInput(key, value, f"it must be one of {', '.join(names)}")
+    return value
+
+
+def _range(
+    minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None
+) -> str:
+    bounds = ((minimum, "of at least"), (above, "above"), (maximum, "of at most"), (below, "below"))
+    said = [f"{words} {bound:g}" for bound, words in bounds if bound is not None]
+    return (" " + " and ".join(said)) if said else ""

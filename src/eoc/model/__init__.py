@@ -1,0 +1,1 @@
+"""What is built: activation gains, width profiles, the parameterization table, the MLP. Plain torch."""

@@ -1,0 +1,1 @@
+"""Learning-rate rules as small objects with state."""

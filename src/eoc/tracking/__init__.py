@@ -1,0 +1,1 @@
+"""Where numbers go: the run folder, CSV, W&B."""

@@ -1,0 +1,1 @@
+"""Callbacks that measure; each writes into the metrics of the current step."""
