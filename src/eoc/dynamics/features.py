@@ -50,8 +50,8 @@ class FeatureChange:
             self._kernel = self._last_hidden_kernel(self._initial)
 
     @torch.no_grad()
-    def measure(self) -> tuple[Float[Tensor, "layers"], Float[Tensor, ""]]:
-        """Return ‖h_k(t) − h_k(0)‖/‖h_k(0)‖ for k = 1 … l, and 1 − CKA of the last hidden layer with its first kernel."""
+    def measure(self) -> tuple[Float[Tensor, " layers"], Float[Tensor, ""]]:
+        """Return ‖h_k(t) − h_k(0)‖/‖h_k(0)‖ for k = 1 … l, and 1 − CKA of the last hidden layer with its start."""
         now = self._preactivations()
         change = torch.stack([relative_change(h, h0) for h, h0 in zip(now, self._initial, strict=True)])
         return change, 1.0 - _alignment(self._last_hidden_kernel(now), self._kernel)

@@ -28,18 +28,18 @@ class UpdateGeometry:
         metric: g_k of each layer; sums over layers use ⟨u, v⟩ = Σ_k ⟨u_k, v_k⟩/g_k.
     """
 
-    update: Float[Tensor, "layers"]
-    distance: Float[Tensor, "layers"]
-    cumulative: Float[Tensor, "layers"]
-    previous: Float[Tensor, "layers"]
-    previous_update: Float[Tensor, "layers"]
-    metric: Float[Tensor, "layers"]
+    update: Float[Tensor, " layers"]
+    distance: Float[Tensor, " layers"]
+    cumulative: Float[Tensor, " layers"]
+    previous: Float[Tensor, " layers"]
+    previous_update: Float[Tensor, " layers"]
+    metric: Float[Tensor, " layers"]
 
-    def over_all(self, products: Float[Tensor, "layers"]) -> Float[Tensor, ""]:
+    def over_all(self, products: Float[Tensor, " layers"]) -> Float[Tensor, ""]:
         """Σ_k products_k/g_k."""
         return (products / self.metric).sum()
 
-    def cosines(self, kind: str) -> tuple[Float[Tensor, ""], Float[Tensor, "layers"]]:
+    def cosines(self, kind: str) -> tuple[Float[Tensor, ""], Float[Tensor, " layers"]]:
         """Cosine over all layers (in the learning-rate metric) and of each layer; NaN where undefined (a zero vector).
 
         Args:
@@ -112,14 +112,14 @@ class UpdateCosines:
         return geometry
 
     @torch.no_grad()
-    def distance(self) -> tuple[Float[Tensor, ""], Float[Tensor, "layers"]]:
+    def distance(self) -> tuple[Float[Tensor, ""], Float[Tensor, " layers"]]:
         """‖θ − θ_0‖ of the present weights, over all layers (in the learning-rate metric) and of each layer."""
         moved = [now - start for now, start in zip(self.parameters, self._initial, strict=True)]
         squares = _inner(moved, moved)
         return (squares / self._metric).sum().sqrt(), squares.sqrt()
 
     def forget_previous(self) -> None:
-        """Drop Δ_{t−1}: call it when a step was not followed, since the next measurement would compare with an older one."""
+        """Drop Δ_{t−1}, which is not the last update any more when a step was not followed."""
         self._previous = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class UpdateCosines:
         self._before = None
 
 
-def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, "layers"]:
+def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " layers"]:
     """⟨u_k, v_k⟩ of each layer: products in the layer's dtype, summed in float64."""
     return torch.stack([(u * v).sum(dtype=torch.float64) for u, v in zip(first, second, strict=True)])
 
