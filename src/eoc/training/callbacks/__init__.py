@@ -1,1 +1,25 @@
-"""Callbacks that measure; each writes into the metrics of the current step."""
+"""Callbacks; those that measure write into the metrics of the current step."""
+
+from eoc.training.callbacks.base import Measurement
+from eoc.training.callbacks.checkpoint import CheckpointCallback
+from eoc.training.callbacks.curvature import CurvatureCallback
+from eoc.training.callbacks.divergence import DivergenceCallback
+from eoc.training.callbacks.evaluation import EvaluationCallback
+from eoc.training.callbacks.features import FeaturesCallback
+from eoc.training.callbacks.progress import ProgressCallback
+from eoc.training.callbacks.recorder import Recorder
+from eoc.training.callbacks.summary_figure import SummaryFigureCallback
+from eoc.training.callbacks.update_cosines import UpdateCosinesCallback
+
+__all__ = [
+    "CheckpointCallback",
+    "CurvatureCallback",
+    "DivergenceCallback",
+    "EvaluationCallback",
+    "FeaturesCallback",
+    "Measurement",
+    "ProgressCallback",
+    "Recorder",
+    "SummaryFigureCallback",
+    "UpdateCosinesCallback",
+]

@@ -1,0 +1,39 @@
+"""One look for all figures: readable at column width, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+
+# Okabe & Ito's palette, distinguishable with any colour vision.
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.2,
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw inside with the project's style, whatever the user's own settings are."""
+    with mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **STYLE}):
+        yield
+
+
+def layer_colours(count: int) -> list[tuple[float, float, float, float]]:
+    """One colour a layer, from the first (dark) to the last (light)."""
+    colours = mpl.colormaps["viridis"]
+    return [colours(0.9 * index / max(count - 1, 1)) for index in range(count)]

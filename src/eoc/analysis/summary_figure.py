@@ -1,0 +1,127 @@
+"""``summary.png``: a run in one look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, layer_colours
+from eoc.tracking.run_folder import FIGURE, read_config, read_metrics
+
+Columns = Mapping[str, NDArray[np.float64]]
+
+
+def draw_summary(folder: Path | str, *, limit: float = 2.0, dots_per_inch: int = 150) -> Path:
+    """Draw loss, sharpness, cosines and feature change of a run folder against the step.
+
+    Args:
+        folder: a run folder with ``metrics.csv``.
+        limit: η·λ at the edge of stability, 2(1+β); lines are drawn at limit/η and 2·limit/η.
+        dots_per_inch: resolution.
+
+    Returns:
+        The path of ``summary.png`` in that folder.
+    """
+    folder = Path(folder)
+    columns = {name: np.asarray(values) for name, values in read_metrics(folder).items()}
+    with figure_style():
+        figure = Figure(figsize=(10.0, 6.6), layout="constrained")
+        axes = figure.subplots(2, 2, sharex=True)
+        _loss(axes[0, 0], columns)
+        _sharpness(axes[0, 1], columns, limit)
+        _cosines(axes[1, 0], columns)
+        _features(axes[1, 1], columns)
+        for axis in axes[1]:
+            axis.set_xlabel("step t")
+        figure.suptitle(_title(folder), fontsize=10)
+        path = folder / FIGURE
+        figure.savefig(path, dpi=dots_per_inch)
+    return path
+
+
+def _loss(axis: Axes, columns: Columns) -> None:
+    axis.set(title="Loss (mean over examples)", yscale="log")
+    for name, colour in (("train", BLUE), ("test", ORANGE)):
+        accuracy = _known(columns, f"{name}/accuracy")[1]
+        label = f"{name} (final accuracy {accuracy[-1]:.3f})" if len(accuracy) else name
+        _plot(axis, columns, f"{name}/loss", color=colour, label=label)
+    _legend(axis)
+
+
+def _sharpness(axis: Axes, columns: Columns, limit: float) -> None:
+    axis.set(title="Sharpness λ in the learning-rate metric", yscale="log")
+    _plot(axis, columns, "sharpness", color=BLUE, label="λ")
+    steps, rates = _known(columns, "lr")
+    for factor, style in ((1, "--"), (2, ":")):
+        label = f"{factor * limit:g}/η" + (" (edge of stability)" if factor == 1 else "")
+        axis.plot(steps, factor * limit / rates, style, color=(RED, PURPLE)[factor - 1], label=label)
+    _legend(axis)
+
+
+def _cosines(axis: Axes, columns: Columns) -> None:
+    axis.set(title="Cosine of the new update with …", ylim=(-1.05, 1.05))
+    layers = _by_layer(columns, "cosine/cumulative")
+    for name, colour in zip(layers, layer_colours(len(layers)), strict=True):
+        _plot(axis, columns, name, color=colour, linewidth=0.6, alpha=0.6)
+    _plot(axis, columns, "cosine/cumulative/all", color="black", label="the cumulative update (thin: by layer)")
+    _plot(axis, columns, "cosine/previous/all", color=RED, linewidth=0.8, label="the previous update")
+    axis.axhline(0.0, color=GREY, linewidth=0.8)
+    _legend(axis)
+
+
+def _features(axis: Axes, columns: Columns) -> None:
+    axis.set(title="Feature change since initialization (relative)")
+    layers = _by_layer(columns, "features/preactivation_change")
+    for name, colour in zip(layers, layer_colours(len(layers)), strict=True):
+        label = f"‖h(t) − h(0)‖/‖h(0)‖, layer {name.rpartition('_')[2]}"
+        _plot(axis, columns, name, color=colour, label=label)
+    _plot(axis, columns, "features/kernel_change", color="black", linestyle="--", label="1 − CKA, last hidden layer")
+    _legend(axis)
+
+
+def _plot(axis: Axes, columns: Columns, name: str, **style: object) -> None:
+    steps, values = _known(columns, name)
+    if len(values):
+        axis.plot(steps, values, **style)  # type: ignore[arg-type]
+
+
+def _known(columns: Columns, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if name not in columns:
+        return np.empty(0), np.empty(0)
+    there = np.isfinite(columns[name])
+    return columns["step"][there], columns[name][there]
+
+
+def _by_layer(columns: Columns, prefix: str) -> list[str]:
+    names = [name for name in columns if name.startswith(f"{prefix}/layer_")]
+    return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def _legend(axis: Axes) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
+    else:
+        axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=GREY)
+
+
+def _title(folder: Path) -> str:
+    try:
+        config = read_config(folder)
+    except FileNotFoundError:
+        return folder.name
+    model, schedule = config["model"], config["schedule"]
+    rule = str(schedule["_target_"]).rpartition(".")[2]
+    knobs = ", ".join(
+        f"{key} {schedule[key]:g}" for key in ("kappa", "rate") if isinstance(schedule.get(key), int | float)
+    )
+    data = str(config["dataset"]["_target_"]).rpartition(".")[2]
+    return (
+        f"{model['parameterization']}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, "
+        f"{model['activation']}; {rule} schedule, {knobs}; {data}, {config['dataset']['n_train']} examples; "
+        f"seed {config['seed']}"
+    )

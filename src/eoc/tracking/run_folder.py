@@ -1,0 +1,64 @@
+"""The files that a run leaves, and how to read them back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
+    "metrics.csv",
+    "summary.json",
+    "summary.png",
+    "checkpoints/last.ckpt",
+    ".hydra/config.yaml",
+)
+
+
+def read_metrics(folder: Path | str) -> dict[str, list[float]]:
+    """Read ``metrics.csv`` of a run folder as columns, sorted by step; missing values are NaN.
+
+    Of rows with the same step (replayed after a restart) the last one counts. A torn last line of a run that was
+    killed while writing is left out.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    text = (Path(folder) / METRICS).read_text()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    reader = csv.DictReader(lines)
+    names = list(reader.fieldnames or ())
+    rows = {int(row["step"]): row for row in reader}
+    ordered = [rows[step] for step in sorted(rows)]
+    return {name: [float(row[name]) if row[name] else math.nan for row in ordered] for name in names}
+
+
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """Read the composed config of a run folder, its interpolations as they were written."""
+    content = OmegaConf.to_container(OmegaConf.load(Path(folder) / CONFIG))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def read_summary(folder: Path | str) -> dict[str, Any]:
+    """Read ``summary.json`` of a run folder."""
+    return json.loads((Path(folder) / SUMMARY).read_text())
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write strict JSON in one move; values that are not finite become null."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,48 @@
+"""Ends a run that has blown up, as a result."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from eoc.errors import real
+from eoc.training.callbacks.base import Measurement
+from eoc.training.module import EdgeOfChaosModule
+
+
+class DivergenceCallback(Measurement):
+    """Marks a run as ``diverged`` when its training loss is not finite or exceeds a bound.
+
+    Args:
+        every: cadence in steps.
+        bound: largest loss that is let go on, in units of the first one.
+    """
+
+    def __init__(self, every: int = 1, bound: float = 1e4) -> None:
+        super().__init__(every)
+        self.bound = real("bound", bound, above=1.0)
+        self._first: float | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
+        """Look at the loss at θ_t."""
+        if not self.due(pl_module.step):
+            return
+        loss = float(pl_module.metrics["train/loss"])
+        if self._first is None and loss > 0.0 and math.isfinite(loss):
+            self._first = loss
+        if not math.isfinite(loss):
+            pl_module.diverge(f"the training loss is {loss}")
+        elif self._first is not None and loss > self.bound * self._first:
+            pl_module.diverge(
+                f"the training loss {loss:.3g} exceeds {self.bound:g} times the first one, {self._first:.3g}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the first loss."""
+        return {"first": self._first}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self._first = state_dict["first"]

@@ -1,0 +1,36 @@
+"""Draws the run when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
+
+from eoc.training.module import EdgeOfChaosModule
+
+
+class SummaryFigureCallback(Callback):
+    """``summary.png`` in the run folder, also sent to the loggers that take images.
+
+    Args:
+        folder: the run folder.
+        draw: makes the figure from the folder and the stability limit of η·λ, and returns its path.
+    """
+
+    def __init__(self, folder: str, draw: Callable[..., Path]) -> None:
+        self.folder, self.draw = Path(folder), draw
+
+    def on_fit_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:
+        """Draw; a figure that cannot be drawn is said, and costs nothing else."""
+        if not trainer.is_global_zero:
+            return
+        try:
+            figure = self.draw(self.folder, limit=pl_module.limit)
+        except Exception as error:
+            rank_zero_warn(f"summary.png could not be drawn: {error}")
+            return
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("summary", [figure])

@@ -1,0 +1,77 @@
+"""Logs the cosines of new and cumulative updates, update norms and distances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
+from eoc.training.callbacks.base import Measurement
+from eoc.training.module import EdgeOfChaosModule
+
+
+class UpdateCosinesCallback(Measurement):
+    """``cosine/cumulative/…``, ``cosine/previous/…``, ``update_norm/…`` and ``distance/…``, over all layers and of each.
+
+    Norms and cosines over all layers are in the learning-rate metric ⟨u, v⟩ = Σ_k ⟨u_k, v_k⟩/g_k, those of one layer
+    plain. Undefined values are missing: the cumulative cosine at step 0, the previous one after a step not followed.
+
+    Args:
+        every: cadence in steps.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        super().__init__(every)
+        self._cosines: UpdateCosines | None = None
+        self._state: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+        """Keep θ_0, or the reference that a checkpoint brought."""
+        self._cosines = UpdateCosines(list(pl_module.network.weights), pl_module.network.rates)
+        if self._state is not None:
+            self._cosines.load_state_dict(self._state)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: EdgeOfChaosModule, optimizer: Any) -> None:  # noqa: ARG002
+        """Remember θ_t where this update, or the next one's predecessor, is measured."""
+        if self._followed(pl_module.step):
+            self.cosines.before_step()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
+        """Measure Δ_t."""
+        step = pl_module.step
+        if not self._followed(step):
+            self.cosines.forget_previous()
+            return
+        geometry = self.cosines.after_step()
+        if self.due(step):
+            self._write(pl_module, geometry)
+
+    def on_train_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+        """Measure ‖U_T‖."""
+        over_all, by_layer = self.cosines.distance()
+        self.by_layer(pl_module, "distance", by_layer, over_all)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return θ_0 and Δ_{t−1}."""
+        return self.cosines.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them back when the fit starts."""
+        self._state = state_dict
+
+    @property
+    def cosines(self) -> UpdateCosines:
+        """The measurement; there from the start of the fit."""
+        assert self._cosines is not None, "the fit has not started"
+        return self._cosines
+
+    def _followed(self, step: int) -> bool:
+        return self.due(step) or self.due(step + 1)
+
+    def _write(self, module: EdgeOfChaosModule, geometry: UpdateGeometry) -> None:
+        for kind in ("cumulative", "previous"):
+            over_all, by_layer = geometry.cosines(kind)
+            self.by_layer(module, f"cosine/{kind}", by_layer, over_all)
+        for name, squares in (("update_norm", geometry.update), ("distance", geometry.distance)):
+            self.by_layer(module, name, squares.sqrt(), geometry.over_all(squares).sqrt())

@@ -1,0 +1,252 @@
+"""The LightningModule: an MLP, its data in memory, full-batch or minibatch gradient descent under a schedule.
+
+Row t of the metrics describes the weights θ_t and the update Δ_t = θ_{t+1} − θ_t that was taken from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from eoc.data import Batches, Dataset, chunks
+from eoc.dynamics.curvature import Eigenpairs, NonFiniteCurvature
+from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
+from eoc.model import MLP
+from eoc.schedule import Schedule, stability_limit
+from eoc.training.probe import CurvatureProbe
+
+EVALUATION_CHUNK = (
+    8192  # examples in one forward pass of an evaluation; bounds memory, changes no value beyond rounding
+)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where and why a run stopped being finite or bounded."""
+
+    step: int
+    reason: str
+
+
+class EdgeOfChaosModule(LightningModule):
+    """Gradient descent on A_k with rates η_t·g_k, η_t from a schedule that is told the sharpness when it asks.
+
+    Callbacks write what they measure into ``metrics`` (name → number or 0-dim tensor); the recorder empties it once
+    a step. Whatever the schedule asks for is measured here with a probe of the module's own, so that callbacks
+    never change a weight.
+
+    Args:
+        network: the MLP.
+        dataset: training and test tensors.
+        loss: mean loss of (outputs, targets).
+        schedule: the rule for η_t.
+        make_probe: makes a curvature probe; called once for the schedule's, and by the curvature callback.
+        momentum: β of heavy-ball gradient descent, 0 for plain.
+        seed: of the minibatches' order.
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        dataset: Dataset,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        schedule: Schedule,
+        make_probe: Callable[[], CurvatureProbe],
+        momentum: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network, self.dataset, self.loss, self.schedule = network, dataset, loss, schedule
+        self.make_probe, self.momentum, self.seed = make_probe, momentum, seed
+        self.limit = stability_limit(momentum)
+        self.metrics: dict[str, float | Tensor] = {}
+        self.divergence: Divergence | None = None
+        self.settings: dict[str, Any] = {}  # the run's, kept in its checkpoints
+        self.step = 0  # t of the weights θ_t that are being measured
+        self.geometry: UpdateGeometry | None = None  # of the last update, where the schedule asks for cosines
+        self._probe = make_probe()
+        self._probed: tuple[int, Eigenpairs] | None = None
+        self._cosines: UpdateCosines | None = None
+        self._cosines_state: dict[str, Any] | None = None
+
+    # -- what is computed ------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the network's outputs."""
+        return self.network(inputs)
+
+    def loss_of(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over the given examples."""
+        return self.loss(self.network(inputs), targets)
+
+    @torch.no_grad()
+    def evaluate(self, part: str) -> dict[str, Tensor]:
+        """Loss and accuracy over the whole ``train`` or ``test`` part at the present weights, accumulated in float64."""
+        data = self.dataset
+        inputs, targets, labels = (getattr(data, f"{part}_{kind}") for kind in ("inputs", "targets", "labels"))
+        loss = inputs.new_zeros((), dtype=torch.float64)
+        hits = loss.clone()
+        for (x, y), (_, label) in zip(
+            chunks(inputs, targets, EVALUATION_CHUNK), chunks(inputs, labels, EVALUATION_CHUNK), strict=True
+        ):
+            outputs = self.network(x)
+            loss += self.loss(outputs, y).double() * len(x)
+            hits += (outputs.argmax(dim=1) == label).sum()
+        return {f"{part}/loss": loss / len(inputs), f"{part}/accuracy": hits / len(inputs)}
+
+    def scheduled_probe(self) -> Eigenpairs | None:
+        """The sharpness probe that the schedule asks for at this step, measured once; None when it asks for none."""
+        step = self.trainer.global_step
+        if not self.schedule.needs_sharpness(step):
+            return None
+        if self._probed is None or self._probed[0] != step:
+            self._probed = (step, self._probe.measure(self))
+        return self._probed[1]
+
+    @property
+    def probe_milliseconds(self) -> float:
+        """Wall time of the last scheduled probe, ms."""
+        return self._probe.milliseconds
+
+    def diverge(self, reason: str) -> None:
+        """End the run here as diverged, which is a result."""
+        if self.divergence is None:
+            self.divergence = Divergence(self.step, reason)
+        self.trainer.should_stop = True
+
+    # -- Lightning's hooks, in the order in which they run ------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Put the data where the weights are, in their dtype."""
+        weight = self.network.weights[0]
+        self.dataset = self.dataset.to(weight.device, weight.dtype)
+        if self.schedule.needs_cosine:
+            self._cosines = UpdateCosines(list(self.network.weights), self.network.rates)
+            if self._cosines_state is not None:
+                self._cosines.load_state_dict(self._cosines_state)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One parameter group a layer, since each has its own rate η_t·g_k."""
+        groups = [{"params": [weight], "lr": rate} for weight, rate in zip(self.network.weights, self.network.rates)]
+        return torch.optim.SGD(groups, momentum=self.momentum)
+
+    def train_dataloader(self) -> Batches:
+        """Views of the training tensors, endless, from the step at which this run begins."""
+        data = self.dataset
+        batches = Batches(
+            data.train_inputs,
+            data.train_targets,
+            data.train_labels,
+            data.batch_size,
+            self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        batches.start_step = self.trainer.global_step
+        return batches
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Nothing to move: the batch is a view of tensors that are there."""
+        return batch
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:  # noqa: ARG002
+        """Ask the schedule for η_t, measuring the sharpness if it needs it; skip the step if that has blown up."""
+        self.step = step = self.trainer.global_step
+        try:
+            probe = self.scheduled_probe()
+        except NonFiniteCurvature as error:
+            self.diverge(str(error))
+            return -1
+        if probe is not None:
+            sharpness = float(self.trainer.strategy.broadcast(probe.values[0].item()))
+            self.metrics.setdefault("sharpness", sharpness)
+            self.schedule.tell(step, sharpness=sharpness)
+        rate = self.schedule.rate(step)
+        for group, factor in zip(self.trainer.optimizers[0].param_groups, self.network.rates, strict=True):
+            group["lr"] = rate * factor
+        self.metrics["lr"] = rate
+        if "sharpness" in self.metrics:
+            self.metrics["lr_x_sharpness"] = rate * float(self.metrics["sharpness"])
+        return None
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Loss of the batch; under data parallelism weighted so that the mean over ranks is the mean over examples."""
+        inputs, targets, labels = batch
+        outputs = self.network(inputs)
+        loss = self.loss(outputs, targets)
+        accuracy = (outputs.detach().argmax(dim=1) == labels).double().mean()
+        if self.trainer.world_size > 1:
+            share = (
+                len(inputs)
+                * self.trainer.world_size
+                / self.trainer.strategy.reduce(torch.tensor(float(len(inputs)), device=loss.device), reduce_op="sum")
+            )
+            loss = loss * share
+            reduced = self.trainer.strategy.reduce(
+                torch.stack([loss.detach().double(), accuracy * share]), reduce_op="mean"
+            )
+            self.metrics["train/loss"], self.metrics["train/accuracy"] = reduced[0], reduced[1]
+        else:
+            self.metrics["train/loss"], self.metrics["train/accuracy"] = loss.detach(), accuracy
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step; tell the schedule its cosine, if the rule is a feedback on it."""
+        if self._cosines is None:
+            super().optimizer_step(*args, **kwargs)
+            return
+        self._cosines.before_step()
+        super().optimizer_step(*args, **kwargs)
+        self.geometry = self._cosines.after_step()
+        self.schedule.tell(self.step, cosine=self.geometry.cosines("cumulative")[0].item())
+
+    def on_train_end(self) -> None:
+        """From here on θ_T is measured."""
+        self.step = self.trainer.global_step
+
+    # -- checkpoints: plain numbers and tensors only, so that they load with weights_only=True ----------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the schedule, the probe's vectors, the cosines' reference and the random state."""
+        checkpoint["eoc"] = {
+            "schedule": self.schedule.state_dict(),
+            "probe": self._probe.state_dict(),
+            "cosines": self._cosines.state_dict() if self._cosines else None,
+            "random": random_state(),
+            "settings": self.settings,
+            "loggers": {str(logger.name): str(logger.version) for logger in self.trainer.loggers if logger.version},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take all of it back."""
+        state = checkpoint["eoc"]
+        self.schedule.load_state_dict(state["schedule"])
+        self._probe.load_state_dict(state["probe"])
+        self._cosines_state = state["cosines"]
+        restore_random_state(state["random"])
+
+
+def random_state() -> dict[str, Any]:
+    """The global random states of torch and numpy as tensors and plain values."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(kind), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Take back what `random_state` returned; CUDA states only where as many devices are there."""
+    torch.set_rng_state(state["torch"])
+    cuda: Sequence[Tensor] = state["cuda"]
+    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(list(cuda))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002

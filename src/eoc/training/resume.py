@@ -1,0 +1,99 @@
+"""Reading a checkpoint before it is used: is it one, does it fit, and what has changed since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+from torch import nn
+
+from eoc.errors import InvalidInput
+
+KEPT = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "seed")  # settings that make a run what it is
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a checkpoint says of the run that wrote it.
+
+    Args:
+        path: the checkpoint.
+        step: steps that were done.
+        settings: the run's settings (`KEPT`).
+        loggers: name → id of the loggers' runs.
+    """
+
+    path: Path
+    step: int
+    settings: dict[str, Any]
+    loggers: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that it lies in."""
+        return self.path.parent.parent
+
+    def changes(self, settings: dict[str, Any]) -> list[str]:
+        """Say which settings differ now, one ``key: then → now`` each."""
+        then, now = _flat(self.settings), _flat(settings)
+        keys = sorted(then.keys() | now.keys())
+        return [f"{key}: {then.get(key)} → {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
+
+
+def read_checkpoint(
+    path: str, module: nn.Module, settings: dict[str, Any], callbacks: list[Callback], max_steps: int
+) -> Resumed:
+    """Read ``ckpt_path`` and hold it against the run that is to go on from it.
+
+    Raises:
+        InvalidInput: if there is no such file, it is damaged or something else, its weights have another shape, it
+            was made under another schedule, it lacks what a callback needs, or it has reached ``max_steps``.
+    """
+
+    def refuse(rule: str, cause: Exception | None = None) -> InvalidInput:
+        error = InvalidInput("ckpt_path", path, rule)
+        error.__cause__ = cause
+        return error
+
+    file = Path(path)
+    if not file.is_file():
+        raise refuse("there is no such file; give a run's checkpoints/last.ckpt")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        own, weights = content["eoc"], content["state_dict"]
+        step, saved_callbacks = int(content["global_step"]), content["callbacks"]
+        resumed = Resumed(file.absolute(), step, own["settings"], own["loggers"])
+    except Exception as error:
+        raise refuse("it is damaged or not a checkpoint of this program", error) from error
+    there = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    here = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if there != here:
+        rule = f"its layers have shapes {list(there.values())}, this config's {list(here.values())}"
+        raise refuse(f"{rule}; give the model and dataset settings it was made with")
+    then, now = (str(kind["schedule"].get("_target_", "")).rpartition(".")[2] for kind in (resumed.settings, settings))
+    if then != now:
+        raise refuse(f"it was made under the {then} schedule, this config has {now}")
+    lacking = [
+        callback
+        for callback in callbacks
+        if "load_state_dict" in vars(type(callback)) and callback.state_key not in saved_callbacks
+    ]
+    if lacking:
+        names = ", ".join(type(callback).__name__ for callback in lacking)
+        raise refuse(f"it was made without {names}, whose reference values are not known; remove it with ~callbacks.…")
+    if step >= max_steps:
+        raise refuse(f"it has already done {step} steps; give a trainer.max_steps above that, not {max_steps}")
+    return resumed
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            result |= _flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

@@ -1,0 +1,85 @@
+"""``summary.json`` and the table that ends a run."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from eoc.training.callbacks.recorder import Recorder
+from eoc.training.module import EdgeOfChaosModule
+
+PACKAGES = ("eoc", "torch", "pytorch-lightning", "hydra-core", "wandb", "numpy")
+
+
+def summarize(
+    module: EdgeOfChaosModule, recorder: Recorder, *, seconds: float, seed: int, overrides: list[str]
+) -> dict[str, Any]:
+    """Collect a run's outcome as plain values: status, final and best metrics, and what made them."""
+    divergence = module.divergence
+    return {
+        "status": "diverged" if divergence else "completed",
+        "diverged": {"step": divergence.step, "reason": divergence.reason} if divergence else None,
+        "steps": module.trainer.global_step,
+        "final": recorder.row,
+        "best": recorder.best,
+        "stability_limit": module.limit,
+        "unconverged_probes": recorder.unconverged,
+        "parameters": sum(weight.numel() for weight in module.network.weights),
+        "widths": list(module.network.widths),
+        "seed": seed,
+        "overrides": overrides,
+        "wall_seconds": seconds,
+        "device": str(module.device),
+        "dtype": str(module.network.weights[0].dtype).removeprefix("torch."),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": git_state(),
+    }
+
+
+def table(summary: dict[str, Any], folder: Path) -> str:
+    """Lay the outcome out as a short table for a terminal."""
+    final = summary["final"]
+
+    def number(name: str, form: str = ".4g") -> str:
+        value = final.get(name)
+        return "not measured" if value is None else format(value, form)
+
+    diverged = summary["diverged"]
+    status = f"diverged at step {diverged['step']}: {diverged['reason']}" if diverged else "completed"
+    rows = [
+        ("status", status),
+        ("steps", f"{summary['steps']} in {summary['wall_seconds']:.1f} s, {summary['parameters']:,} parameters"),
+        ("train loss, accuracy", f"{number('train/loss')}, {number('train/accuracy', '.4f')}"),
+        ("test loss, accuracy", f"{number('test/loss')}, {number('test/accuracy', '.4f')}"),
+        ("sharpness λ", number("sharpness")),
+        ("learning rate × λ", f"{number('lr_x_sharpness')} (edge of stability: {summary['stability_limit']:g})"),
+        ("results", str(folder)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    line = "─" * (width + 2 + max(len(value) for _, value in rows))
+    return "\n".join([line, *(f"{name:<{width}}  {value}" for name, value in rows), line])
+
+
+def git_state() -> dict[str, Any] | None:
+    """The commit of the source tree and whether it was changed since; None outside a git checkout."""
+    here = Path(__file__).resolve().parent
+    answers = []
+    for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=5)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode != 0:
+            return None
+        answers.append(done.stdout.strip())
+    return {"commit": answers[0], "changed": bool(answers[1])}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,19 @@
+"""Train one network, or a sweep of them (``-m``): ``python train.py model=nup schedule=geometric``."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from eoc.training.door import at_the_door
+from eoc.training.run import run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> float:
+    """Run what the config says; the returned objective is for sweepers."""
+    return run(config)
+
+
+if __name__ == "__main__":
+    at_the_door(main)
