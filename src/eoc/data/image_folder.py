@@ -1,0 +1,132 @@
+"""Any folder tree of images, ``train/<class>/*`` and ``test/<class>/*``, as a data set."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from eoc.data.dataset import Dataset, Part, Selection
+from eoc.data.fetching import data_folder
+from eoc.errors import InvalidInput, integer
+
+LAYOUT = "arrange the images as train/<class>/* and test/<class>/*"
+
+
+def images(
+    n_train: int | None = None,
+    n_test: int | None = None,
+    subset_seed: int = 0,
+    target: str = "one_hot",
+    batch_size: int | None = None,
+    *,
+    root: str | os.PathLike[str],
+    size: int | None = None,
+    channels: int = 3,
+) -> Dataset:
+    """Load images sorted into class folders; only those that are chosen are decoded.
+
+    Classes are numbered in the alphabetical order of their folders (hidden folders are skipped); an input is
+    the image's pixels in the order height, width, channel. Transparency is dropped.
+
+    Args:
+        n_train: training examples, at least one per class; None takes all.
+        n_test: test examples, at least 1; None takes all.
+        subset_seed: seed of the stratified choice, at least 0.
+        target: ``one_hot``, ``centered`` or ``plus_minus``.
+        batch_size: examples in a step, from 1 to ``n_train``; None is the full batch.
+        root: folder that holds ``train`` and ``test``.
+        size: side in pixels of the square that every image is resized to; None requires equal sizes.
+        channels: 3 (colour) or 1 (greyscale).
+
+    Raises:
+        InvalidInput: if an argument is outside its range, the tree is not as described, the classes of its
+            two parts differ, there is only one, or a chosen file is not a readable image.
+    """
+    selection = Selection(n_train, n_test, subset_seed, target, batch_size)
+    if size is not None:
+        integer("size", size, 1)
+    if integer("channels", channels) not in (1, 3):
+        raise InvalidInput("channels", channels, "it must be 1 (greyscale) or 3 (colour)")
+    path = data_folder(root, must_exist=True)
+    classes, test_classes = _classes(path, "train"), _classes(path, "test")
+    if classes != test_classes:
+        odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
+        raise InvalidInput(
+            "root", str(root), f"its train and test must hold the same classes, not differ in {odd}"
+        )
+    if len(classes) < 2:
+        raise InvalidInput("root", str(root), f"it has one class, {classes[0]}: at least two are needed")
+    decoder = _Decoder(path, size, channels)
+    train, test = (_part(path, part, classes, decoder) for part in ("train", "test"))
+    return selection.of("images", len(classes), train, test)
+
+
+def _classes(root: Path, part: str) -> list[str]:
+    folder = root / part
+    if not folder.is_dir():
+        raise InvalidInput("root", str(root), f"it has no folder {part}: {LAYOUT}")
+    names = sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
+    )
+    if not names:
+        raise InvalidInput("root", str(root), f"its folder {part} has no class folders: {LAYOUT}")
+    return names
+
+
+def _part(root: Path, part: str, classes: list[str], decoder: _Decoder) -> Part:
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+    numbers = {name: number for number, name in enumerate(classes)}
+    samples = make_dataset(str(root / part), numbers, extensions=IMG_EXTENSIONS, allow_empty=True)
+    labels = torch.tensor([number for _, number in samples], dtype=torch.int64)
+    for name, count in zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True):
+        if count == 0:
+            rule = f"{part}/{name} has no image files: put some there ({' '.join(IMG_EXTENSIONS)})"
+            raise InvalidInput("root", str(root), rule)
+    return Part(labels, lambda positions: decoder([samples[position][0] for position in positions.tolist()]))
+
+
+class _Decoder:
+    """Decodes image files into rows of pixels, all of the size of the first one that it met."""
+
+    def __init__(self, root: Path, size: int | None, channels: int) -> None:
+        self.root, self.size = root, size
+        self.mode = "RGB" if channels == 3 else "L"
+        self.first: tuple[str, tuple[int, ...]] | None = None
+
+    def __call__(self, files: list[str]) -> UInt8[Tensor, "n dim"]:
+        return torch.from_numpy(np.stack([self._row(file) for file in files]))
+
+    def _row(self, file: str) -> np.ndarray:
+        pixels = self._pixels(file)
+        self.first = self.first or (file, pixels.shape)
+        if pixels.shape != self.first[1]:
+            (height, width), (other_height, other_width) = pixels.shape[:2], self.first[1][:2]
+            rule = f"{file} has {width} × {height} pixels and {self.first[0]} {other_width} × {other_height}"
+            raise InvalidInput("size", self.size, f"{rule}: give the size that all images are resized to")
+        return pixels.reshape(-1)
+
+    def _pixels(self, file: str) -> np.ndarray:
+        from PIL import Image
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
+                with Image.open(file) as image:
+                    deep = image.mode.startswith(("I", "F"))
+                    converted = image.convert(self.mode)
+        except Exception as error:  # Pillow's decoders raise whatever they trip over
+            rule = f"{file} is not an image, is damaged or cannot be opened: replace or delete it"
+            raise InvalidInput("root", str(self.root), rule) from error
+        if deep:  # Pillow would clip the values silently
+            rule = f"{file} has more than 8 bits per channel: convert it to 8 bits"
+            raise InvalidInput("root", str(self.root), rule)
+        if self.size is not None and converted.size != (self.size, self.size):
+            converted = converted.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(converted)
