@@ -1,0 +1,69 @@
+"""Inner products and orthonormal bases of few, long vectors, with float64 accumulation."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_COLUMNS = 1 << 16  # columns converted to float64 at a time: they stay in cache, and no float64 copy is kept
+
+
+def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) -> Float[Tensor, "i j"]:
+    """Return the inner products of the rows of ``a`` with the rows of ``b``, accumulated in float64.
+
+    Args:
+        a: (i, parameters).
+        b: (j, parameters).
+
+    Returns:
+        (i, j), float64, on the rows' device.
+    """
+    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
+    for start in range(0, a.shape[1], _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        total += a[:, columns].double() @ b[:, columns].double().T
+    return total
+
+
+def norm(vector: Float[Tensor, " parameters"]) -> float:
+    """Return the Euclidean norm, accumulated in float64."""
+    return float(inner(vector[None], vector[None]).sqrt())
+
+
+def orthonormalized(
+    vector: Float[Tensor, " parameters"], basis: Float[Tensor, "m parameters"]
+) -> Float[Tensor, " parameters"] | None:
+    """Return the unit vector along the part of ``vector`` orthogonal to ``basis``.
+
+    Classical Gram-Schmidt, repeated: v <- v - B^T (B v). A part that is smaller than the square root of the
+    machine precision is made of rounding and counts as nothing.
+
+    Args:
+        vector: (parameters,).
+        basis: (m, parameters) orthonormal rows, m may be 0.
+
+    Returns:
+        (parameters,) of norm 1, orthogonal to ``basis`` to machine precision, or None where nothing is left.
+
+    Source: Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt orthogonalization
+    process" (2005): twice is enough.
+    """
+    length = norm(vector)
+    if length == 0:
+        return None
+    vector = vector / length
+    smallest = torch.finfo(vector.dtype).eps ** 0.5
+    for _ in range(2):
+        if len(basis):
+            vector = vector - (inner(vector[None], basis).to(vector.dtype) @ basis)[0]
+        length = norm(vector)
+        if length < smallest:
+            return None
+        vector = vector / length
+    return vector
+
+
+def random_vector(size: int, generator: torch.Generator, like: Tensor) -> Float[Tensor, " parameters"]:
+    """Return standard normal numbers drawn on the CPU, so that every device and dtype starts alike."""
+    return torch.randn(size, generator=generator, dtype=torch.float64).to(like)

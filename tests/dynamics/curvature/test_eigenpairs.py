@@ -1,0 +1,198 @@
+"""The eigensolver on spectra that are known exactly, and on those that are hard."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynamics.curvature.problems import (
+    MatrixOperator,
+    dense_hessian,
+    mse,
+    network,
+    random_basis,
+    small_problem,
+    with_spectrum,
+)
+from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature, top_eigenpairs
+from eoc.errors import InvalidInput
+
+
+def bulk(size: int, low: float = -0.5, high: float = 0.5) -> list[float]:
+    return torch.linspace(low, high, size).tolist()
+
+
+SPECTRA = {
+    "separated": [10.0, 8.0, 5.0, 3.0, 2.0, *bulk(195)],
+    "clustered": [10.0, 9.99, 9.98, 9.97, 9.96, *bulk(195)],
+    "multiple": [10.0, 10.0, 10.0, 4.0, 4.0, *bulk(195)],
+    "indefinite": [3.0, 2.0, 1.7, 1.4, 1.2, *bulk(149), *[-9.0 - i for i in range(46)]],
+    "negative": [-1.0, -2.0, -3.0, -4.0, -5.0, *bulk(195, -9.0, -6.0)],
+    "no gap": bulk(200, 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_known_spectra(name, k, dtype) -> None:
+    values = torch.tensor(SPECTRA[name], dtype=torch.float64).sort(descending=True).values
+    matrix = with_spectrum(values, dtype=dtype)
+    found = top_eigenpairs(MatrixOperator(matrix), k, tolerance=1e-4, max_products=600)
+    assert found.converged
+    assert found.relative_bound <= 1e-4
+    errors = (found.values - values[:k]).abs()
+    assert bool((errors <= 1e-4 * values[0].abs()).all())
+    exact = found.vectors.double() @ matrix.double() - found.values[:, None] * found.vectors.double()
+    torch.testing.assert_close(exact.norm(dim=1), found.residuals, rtol=0.05, atol=2e-6 * float(values.abs().max()))
+    torch.testing.assert_close(
+        found.vectors.double() @ found.vectors.double().T, torch.eye(k).double(), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("which", "expected"), [("smallest", [-12.0, -3.0]), ("magnitude", [-12.0, 10.0])])
+def test_other_ends_of_the_spectrum(which, expected) -> None:
+    matrix = with_spectrum([10.0, 5.0, *bulk(60), -3.0, -12.0])
+    found = top_eigenpairs(MatrixOperator(matrix), 2, which=which, tolerance=1e-8)
+    assert found.values.tolist() == pytest.approx(expected, rel=1e-8)
+
+
+def test_start_orthogonal_to_the_wanted_vector() -> None:
+    values = [10.0, 9.0, 7.0, *bulk(197)]
+    start = random_basis(200).T[1:2]  # the exact second eigenvector: residual 0 from the outset
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=start)
+    assert found.values.tolist() == pytest.approx([10.0], rel=1e-3)
+
+
+def test_dependent_zero_and_surplus_start_vectors_do_no_harm() -> None:
+    values = [10.0, 9.0, 7.0, *bulk(197)]
+    vector = random_basis(200).T[:1]
+    start = torch.cat([vector, 2 * vector, torch.zeros_like(vector), vector + 1e-12, vector])
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 2, start=start, tolerance=1e-6)
+    assert found.values.tolist() == pytest.approx(values[:2], rel=1e-6)
+
+
+def test_good_start_costs_one_block() -> None:
+    start = random_basis(200).T[:3]
+    found = top_eigenpairs(MatrixOperator(with_spectrum([10.0, 9.0, 7.0, *bulk(197)])), 1, start=start, guards=2)
+    assert (found.products, found.converged) == (3, True)
+
+
+def test_guard_that_has_overtaken_is_returned() -> None:
+    # The start holds the pair in the old order and is off by a little: the true top lies in the second row.
+    start = random_basis(200).T[[1, 0, 2]] + 0.02 * random_basis(200, seed=5)[:3]
+    found = top_eigenpairs(MatrixOperator(with_spectrum([10.0, 9.96, 7.0, *bulk(197)])), 1, start=start)
+    assert found.values.tolist() == pytest.approx([10.0], rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_fewer_parameters_than_the_block(size) -> None:
+    values = [2.0, 1.0, -1.0][:size]
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), size, guards=4)
+    assert found.values.tolist() == pytest.approx(values)
+    assert (found.converged, found.products) == (True, size)
+
+
+def test_zero_matrix_is_converged_at_once() -> None:
+    found = top_eigenpairs(MatrixOperator(torch.zeros(50, 50)), 2)
+    assert (found.values.tolist(), found.residuals.tolist(), found.converged) == (
+        [0.0, 0.0],
+        [0.0, 0.0],
+        True,
+    )
+    assert (found.products, found.relative_bound) == (4, 0.0)
+
+
+def test_spent_budget_is_said_and_its_bound_holds() -> None:
+    values = torch.tensor(bulk(400, 0.0, 1.0), dtype=torch.float64).flip(0)
+    operator = MatrixOperator(with_spectrum(values))
+    found = top_eigenpairs(operator, 1, tolerance=1e-8, max_products=12)
+    assert (found.converged, found.products, operator.products) == (False, 12, 12)
+    assert float((values - found.values[0]).abs().min()) <= float(found.residuals[0])
+    assert found.relative_bound > 1e-8
+
+
+def test_restarts_keep_what_was_found() -> None:
+    # The basis holds 22 vectors: this takes several restarts.
+    values = torch.tensor([1.02, 1.01, *bulk(298, 0.0, 1.0)], dtype=torch.float64)
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, tolerance=1e-6, max_products=2000)
+    assert found.converged
+    assert found.products > 44
+    assert found.values.tolist() == pytest.approx([1.02], rel=1e-9)
+
+
+def test_deep_linear_network() -> None:
+    # f = w_3 w_2 w_1 x with scalar weights: the Hessian is written out for one example, L = (f - y)^2 / 2.
+    w = [torch.tensor([[v]], dtype=torch.float64, requires_grad=True) for v in (1.3, -0.7, 2.1)]
+    x, y = torch.tensor([[0.9]], dtype=torch.float64), torch.tensor([[0.4]], dtype=torch.float64)
+    a, b, c = (v.item() for v in w)
+    f, s = 0.9 * a * b * c, 0.9
+    g = torch.tensor([f / a, f / b, f / c], dtype=torch.float64)
+    second = s * torch.tensor([[0, c, b], [c, 0, a], [b, a, 0]], dtype=torch.float64)
+    exact = torch.linalg.eigvalsh(torch.outer(g, g) + (f - 0.4) * second).flip(0)
+    forward = network(lambda h: h, (1.0, 1.0, 1.0))
+    operator = HessianOperator(lambda p, q: mse(forward(w, p), q), w, [(x, y)])
+    torch.testing.assert_close(top_eigenpairs(operator, 3).values, exact)
+
+
+@pytest.mark.parametrize("activation", [torch.relu, torch.abs])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_networks_against_dense_eigenvalues(activation, dtype) -> None:
+    weights, x, y = small_problem(dtype=dtype, n=40, widths=(8, 7, 6, 4))
+    forward, metric = network(activation, (0.5, 0.5, 0.2)), (1.0, 3.0, 9.0)
+    operator = HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)], metric)
+    exact = dense_hessian(
+        lambda w: mse(forward(w, x.double()), y.double()), [w.detach().double() for w in weights], metric
+    )
+    top = torch.linalg.eigvalsh(exact).flip(0)[:4]
+    found = top_eigenpairs(operator, 4, tolerance=1e-4)
+    assert float((found.values - top).abs().max()) <= 1e-4 * float(top[0])
+
+
+def test_dead_network_has_curvature_zero() -> None:
+    weights, x, y = small_problem()
+    with torch.no_grad():
+        for w in weights:
+            w.zero_()
+    forward = network(torch.relu, (1.0, 1.0, 1.0))
+    found = top_eigenpairs(HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)]))
+    assert (found.values.tolist(), found.residuals.tolist(), found.converged) == ([0.0], [0.0], True)
+
+
+def test_global_random_state_is_left_alone_and_the_private_one_decides() -> None:
+    matrix = with_spectrum(SPECTRA["separated"], dtype=torch.float32)
+    before = torch.get_rng_state()
+
+    def solve(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return top_eigenpairs(MatrixOperator(matrix), 2, generator=generator).vectors
+
+    assert torch.equal(solve(1), solve(1))
+    assert not torch.equal(solve(1), solve(2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_non_finite_curvature_is_an_error() -> None:
+    theta = torch.tensor([1.0, float("nan")], requires_grad=True)
+    zeros = torch.zeros(1, 1)
+    with pytest.raises(NonFiniteCurvature):
+        top_eigenpairs(HessianOperator(lambda *_: (theta**3).sum(), [theta], [(zeros, zeros)]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"k": 0},
+        {"k": 4},
+        {"guards": -1},
+        {"tolerance": 0.0},
+        {"max_products": 2},
+        {"which": "middle"},
+        {"start": torch.ones(1, 4)},
+        {"start": torch.ones(3)},
+    ],
+)
+def test_bad_arguments_are_refused(arguments) -> None:
+    with pytest.raises(InvalidInput):
+        top_eigenpairs(MatrixOperator(torch.eye(3)), **arguments)

@@ -1,0 +1,108 @@
+"""Tracking along a path of matrices and along training."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from dynamics.curvature.problems import (
+    MatrixOperator,
+    mse,
+    network,
+    random_basis,
+    small_problem,
+    with_spectrum,
+)
+from eoc.dynamics.curvature import CurvatureTracker, HessianOperator, NonFiniteCurvature
+from eoc.errors import InvalidInput
+
+
+def path(steps: int, size: int = 120):
+    """Two top eigenvalues that cross half-way, in a slowly turning basis."""
+    basis = random_basis(size)
+    turn = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    turn = torch.linalg.matrix_exp(0.002 * (turn - turn.T))
+    bulk = torch.linspace(-0.3, 0.5, size - 3, dtype=torch.float64).tolist()
+    for step in range(steps):
+        first, second = 10.0 - 0.05 * step, 9.0 + 0.05 * step
+        spectrum = torch.tensor([first, second, 5.0, *bulk], dtype=torch.float64)
+        yield basis @ torch.diag(spectrum) @ basis.T, max(first, second)
+        basis = basis @ turn
+
+
+def test_every_step_through_a_crossing_is_right_and_cheaper_than_a_cold_start() -> None:
+    tracker, costs = CurvatureTracker(tolerance=1e-3), []
+    for matrix, top in path(20):
+        found = tracker.probe(MatrixOperator(matrix))
+        assert found.converged
+        assert abs(float(found.values[0]) - top) <= 1e-3 * top
+        costs.append(found.products)
+    assert max(costs[1:]) < costs[0]
+
+
+def test_resumed_tracker_continues_bit_for_bit() -> None:
+    matrices = [m for m, _ in path(8)]
+    whole = CurvatureTracker(k=2)
+    expected = [whole.probe(MatrixOperator(m)) for m in matrices]
+    first = CurvatureTracker(k=2)
+    for m in matrices[:4]:
+        first.probe(MatrixOperator(m))
+    buffer = io.BytesIO()
+    torch.save(first.state_dict(), buffer)
+    buffer.seek(0)
+    second = CurvatureTracker(k=2, seed=77)
+    second.load_state_dict(torch.load(buffer, weights_only=True))
+    for m, reference in zip(matrices[4:], expected[4:], strict=True):
+        found = second.probe(MatrixOperator(m))
+        assert torch.equal(found.values, reference.values)
+        assert torch.equal(found.vectors, reference.vectors)
+        assert found.products == reference.products
+
+
+def test_training_is_bitwise_the_same_with_and_without_probes() -> None:
+    def train(probed: bool) -> list[torch.Tensor]:
+        weights, x, y = small_problem(dtype=torch.float32)
+        forward = network(torch.relu, (0.4, 0.6, 0.5))
+        optimizer = torch.optim.SGD(weights, lr=0.1)
+        tracker = CurvatureTracker()
+        operator = HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)])
+        for _ in range(5):
+            optimizer.zero_grad()
+            mse(forward(weights, x), y).backward()
+            if probed:
+                tracker.probe(operator)
+            optimizer.step()
+        return [w.detach() for w in weights]
+
+    assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
+
+
+def test_failed_probe_leaves_the_tracker_as_it_was() -> None:
+    tracker = CurvatureTracker()
+    tracker.probe(MatrixOperator(with_spectrum([3.0, 2.0, 1.0, 0.5, 0.1])))
+    block = tracker.state_dict()["block"]
+    theta = torch.full((5,), float("inf"), dtype=torch.float64, requires_grad=True)
+    zeros = torch.zeros(1, 1)
+    with pytest.raises(NonFiniteCurvature):
+        tracker.probe(HessianOperator(lambda *_: (theta**3).sum(), [theta], [(zeros, zeros)]))
+    assert torch.equal(tracker.state_dict()["block"], block)
+
+
+def test_state_of_another_shape_is_refused() -> None:
+    tracker = CurvatureTracker()
+    tracker.probe(MatrixOperator(torch.eye(4)))
+    with pytest.raises(InvalidInput, match="start"):
+        tracker.probe(MatrixOperator(torch.eye(5)))
+    for state in [{}, {"block": 3, "generator": torch.get_rng_state()}]:
+        with pytest.raises(InvalidInput, match="state"):
+            CurvatureTracker().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"k": 0}, {"tolerance": -1.0}, {"guards": -1}, {"max_products": 2}, {"seed": -1}]
+)
+def test_bad_arguments_are_refused(arguments) -> None:
+    with pytest.raises(InvalidInput):
+        CurvatureTracker(**arguments)
