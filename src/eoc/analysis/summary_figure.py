@@ -116,9 +116,7 @@ def _title(folder: Path) -> str:
         return folder.name
     model, schedule = config["model"], config["schedule"]
     rule = str(schedule["_target_"]).rpartition(".")[2]
-    knobs = ", ".join(
-        f"{key} {schedule[key]:g}" for key in ("kappa", "rate") if isinstance(schedule.get(key), int | float)
-    )
+    knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
     return (
         f"{model['parameterization']}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, "

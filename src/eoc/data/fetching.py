@@ -36,9 +36,7 @@ def data_folder(root: str | os.PathLike[str], *, must_exist: bool = False) -> Pa
     return path
 
 
-def fetch(
-    name: str, root: Path, folder: Path, filename: str, md5: str, urls: Sequence[str], remedy: str
-) -> None:
+def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Sequence[str], remedy: str) -> None:
     """Unpack the archive ``folder/filename`` into ``folder``, downloading it if it is not there.
 
     Everything is prepared in a temporary folder beside the goal and moved when complete, so that an

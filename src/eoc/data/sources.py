@@ -139,9 +139,7 @@ def cifar10(
     except (OSError, RuntimeError) as error:
         rule = f"the files in {folder} cannot be read: delete that folder, so that it is downloaded again"
         raise InvalidInput("root", str(root), rule) from error
-    train, test = (
-        _part(torch.from_numpy(each.data).flatten(1), torch.tensor(each.targets)) for each in loaded
-    )
+    train, test = (_part(torch.from_numpy(each.data).flatten(1), torch.tensor(each.targets)) for each in loaded)
     return selection.of("cifar10", 10, train, test)
 
 
@@ -156,9 +154,7 @@ def _idx_pair(root: Path, folder: Path, stem: str) -> Part:
     images, labels = _idx(root, image_file, read_image_file), _idx(root, label_file, read_label_file)
     right_shape = images.shape[1:] == (28, 28) and len(images) == len(labels)
     if not right_shape or labels.unique().tolist() != list(range(10)):
-        rule = (
-            f"{image_file} and {label_file.name} are not 28 × 28 images of the ten digits with one label each"
-        )
+        rule = f"{image_file} and {label_file.name} are not 28 × 28 images of the ten digits with one label each"
         raise InvalidInput("root", str(root), f"{rule}: delete both, so that they are downloaded again")
     return _part(images.flatten(1), labels)
 

@@ -42,8 +42,14 @@ class WandbLog(Logger):
         init_seconds: float = 20.0,
     ) -> None:
         super().__init__()
-        self.mode = choice("mode", mode, ("offline", "online", "disabled"))
-        self._settings = {"project": project, "name": name, "group": group, "tags": list(tags), "entity": entity}
+        self.mode: Any = choice("mode", mode, ("offline", "online", "disabled"))
+        self._settings: dict[str, Any] = {
+            "project": project,
+            "name": name,
+            "group": group,
+            "tags": list(tags),
+            "entity": entity,
+        }
         self.root = Path(root).absolute()
         self._init_seconds = init_seconds
         self.run_id: str | None = None
@@ -66,7 +72,7 @@ class WandbLog(Logger):
         """Where W&B writes this run on disk, once it has begun."""
         return Path(self._run.dir).parent if self._run is not None else None
 
-    def log_hyperparams(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Keep the config for the run's page."""
         self._config = dict(params)
 

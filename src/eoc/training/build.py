@@ -79,7 +79,8 @@ def build_callbacks(config: DictConfig) -> list[Callback]:
     callbacks = [make(f"callbacks.{name}", node) for name, node in nodes.items() if node is not None]
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
     others = [callback for callback in callbacks if not isinstance(callback, Measurement)]
-    return [*measuring, Recorder(), *others]
+    every = integer("trainer.log_every_n_steps", config.trainer.log_every_n_steps, minimum=1)
+    return [*measuring, Recorder(every), *others]
 
 
 def build_loggers(config: DictConfig) -> list[Logger]:
@@ -92,7 +93,6 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     """Build Lightning's trainer; a device that is not there is refused by name."""
     node = config.trainer
     integer("trainer.max_steps", node.max_steps, minimum=1)
-    integer("trainer.log_every_n_steps", node.log_every_n_steps, minimum=1)
     if node.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise InvalidInput("trainer.accelerator", node.accelerator, "torch sees no GPU here; use trainer=cpu")
     checkpoints = any(isinstance(callback, Checkpoint) for callback in callbacks)

@@ -34,9 +34,8 @@ def at_the_door(main: Callable[[], None]) -> None:
     except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
         _leave(_sentence(error))
     except OSError as error:
-        _leave(
-            f"{error.filename or 'a file'} cannot be used: {error.strerror or error}; hydra.run.dir sets the run folder."
-        )
+        reason = error.strerror or error
+        _leave(f"{error.filename or 'a file'} cannot be used: {reason}; hydra.run.dir sets the run folder.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

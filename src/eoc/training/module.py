@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from eoc.data import Batches, Dataset, chunks
+from eoc.data import Batches, Dataset
 from eoc.dynamics.curvature import Eigenpairs, NonFiniteCurvature
 from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.model import MLP
@@ -68,6 +68,7 @@ class EdgeOfChaosModule(LightningModule):
         self.metrics: dict[str, float | Tensor] = {}
         self.divergence: Divergence | None = None
         self.settings: dict[str, Any] = {}  # the run's, kept in its checkpoints
+        self.first_step = 0  # where this run begins; above 0 when it goes on from a checkpoint
         self.step = 0  # t of the weights θ_t that are being measured
         self.geometry: UpdateGeometry | None = None  # of the last update, where the schedule asks for cosines
         self._probe = make_probe()
@@ -85,16 +86,20 @@ class EdgeOfChaosModule(LightningModule):
         """Mean loss over the given examples."""
         return self.loss(self.network(inputs), targets)
 
+    def place_data(self) -> None:
+        """Put the data where the weights are, in their dtype; nothing happens where they are there."""
+        weight = self.network.weights[0]
+        self.dataset = self.dataset.to(weight.device, weight.dtype)
+
     @torch.no_grad()
     def evaluate(self, part: str) -> dict[str, Tensor]:
-        """Loss and accuracy over the whole ``train`` or ``test`` part at the present weights, accumulated in float64."""
+        """Loss and accuracy over the whole ``train`` or ``test`` part at the present weights, summed in float64."""
         data = self.dataset
         inputs, targets, labels = (getattr(data, f"{part}_{kind}") for kind in ("inputs", "targets", "labels"))
         loss = inputs.new_zeros((), dtype=torch.float64)
         hits = loss.clone()
-        for (x, y), (_, label) in zip(
-            chunks(inputs, targets, EVALUATION_CHUNK), chunks(inputs, labels, EVALUATION_CHUNK), strict=True
-        ):
+        pieces = (tensor.split(EVALUATION_CHUNK) for tensor in (inputs, targets, labels))
+        for x, y, label in zip(*pieces, strict=True):
             outputs = self.network(x)
             loss += self.loss(outputs, y).double() * len(x)
             hits += (outputs.argmax(dim=1) == label).sum()
@@ -102,7 +107,7 @@ class EdgeOfChaosModule(LightningModule):
 
     def scheduled_probe(self) -> Eigenpairs | None:
         """The sharpness probe that the schedule asks for at this step, measured once; None when it asks for none."""
-        step = self.trainer.global_step
+        step = self.step
         if not self.schedule.needs_sharpness(step):
             return None
         if self._probed is None or self._probed[0] != step:
@@ -123,9 +128,8 @@ class EdgeOfChaosModule(LightningModule):
     # -- Lightning's hooks, in the order in which they run ------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Put the data where the weights are, in their dtype."""
-        weight = self.network.weights[0]
-        self.dataset = self.dataset.to(weight.device, weight.dtype)
+        """Follow the updates, if the schedule is a feedback on them."""
+        self.place_data()
         if self.schedule.needs_cosine:
             self._cosines = UpdateCosines(list(self.network.weights), self.network.rates)
             if self._cosines_state is not None:
@@ -133,7 +137,8 @@ class EdgeOfChaosModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One parameter group a layer, since each has its own rate η_t·g_k."""
-        groups = [{"params": [weight], "lr": rate} for weight, rate in zip(self.network.weights, self.network.rates)]
+        layers = zip(self.network.weights, self.network.rates, strict=True)
+        groups = [{"params": [weight], "lr": rate} for weight, rate in layers]
         return torch.optim.SGD(groups, momentum=self.momentum)
 
     def train_dataloader(self) -> Batches:
@@ -206,10 +211,6 @@ class EdgeOfChaosModule(LightningModule):
         self.geometry = self._cosines.after_step()
         self.schedule.tell(self.step, cosine=self.geometry.cosines("cumulative")[0].item())
 
-    def on_train_end(self) -> None:
-        """From here on θ_T is measured."""
-        self.step = self.trainer.global_step
-
     # -- checkpoints: plain numbers and tensors only, so that they load with weights_only=True ----------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,6 +226,7 @@ class EdgeOfChaosModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take all of it back."""
+        self.first_step = int(checkpoint["global_step"])
         state = checkpoint["eoc"]
         self.schedule.load_state_dict(state["schedule"])
         self._probe.load_state_dict(state["probe"])

@@ -1,6 +1,6 @@
 """Callbacks; those that measure write into the metrics of the current step."""
 
-from eoc.training.callbacks.base import Measurement
+from eoc.training.callbacks.base import Measurement, StepCallback
 from eoc.training.callbacks.checkpoint import CheckpointCallback
 from eoc.training.callbacks.curvature import CurvatureCallback
 from eoc.training.callbacks.divergence import DivergenceCallback
@@ -20,6 +20,7 @@ __all__ = [
     "Measurement",
     "ProgressCallback",
     "Recorder",
+    "StepCallback",
     "SummaryFigureCallback",
     "UpdateCosinesCallback",
 ]

@@ -1,11 +1,11 @@
-"""What measuring callbacks have in common."""
+"""What the callbacks have in common."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from eoc.errors import integer
@@ -14,7 +14,46 @@ if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
 
 
-class Measurement(Callback):
+class StepCallback(Callback):
+    """A callback in this program's own words: `prepare`, then `before_step` and `after_step` at each t, then `at_end`.
+
+    ``module.step`` is t throughout, and T in `at_end`, where θ_T is there to be measured.
+    """
+
+    def prepare(self, module: EdgeOfChaosModule) -> None:
+        """Network and data are on their device; the state of a checkpoint has been given back."""
+
+    def before_step(self, module: EdgeOfChaosModule) -> None:
+        """θ_t is there, η_t is not yet chosen."""
+
+    def after_step(self, module: EdgeOfChaosModule) -> None:
+        """θ_{t+1} is there."""
+
+    def at_end(self, module: EdgeOfChaosModule) -> None:
+        """θ_T is there; the run is over."""
+
+    # Lightning's hooks
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002, D102
+        module = _ours(pl_module)
+        module.place_data()
+        self.prepare(module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002, D102
+        module = _ours(pl_module)
+        module.step = trainer.global_step
+        self.before_step(module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002, D102
+        self.after_step(_ours(pl_module))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        module = _ours(pl_module)
+        module.step = trainer.global_step
+        self.at_end(module)
+
+
+class Measurement(StepCallback):
     """A callback that writes numbers into the module's metrics of the current step.
 
     Args:
@@ -40,3 +79,7 @@ class Measurement(Callback):
         if over_all is not None:
             named = {"all": over_all.item(), **named}
         module.metrics.update({f"{name}/{key}": value for key, value in named.items() if not math.isnan(value)})
+
+
+def _ours(module: LightningModule) -> EdgeOfChaosModule:
+    return cast("EdgeOfChaosModule", module)

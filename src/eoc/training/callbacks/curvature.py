@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.dynamics.curvature import Eigenpairs, NonFiniteCurvature
 from eoc.training.callbacks.base import Measurement
-from eoc.training.module import EdgeOfChaosModule
-from eoc.training.probe import CurvatureProbe
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
+    from eoc.training.probe import CurvatureProbe
 
 
 class CurvatureCallback(Measurement):
-    """``sharpness`` (λ), ``hessian/eig_1`` … ``eig_k``, ``hessian/residual``, ``products``, ``milliseconds``, ``converged``.
+    """``sharpness`` (λ), ``hessian/eig_1`` … ``eig_k``, and what each probe cost and how good it is.
 
-    The residual is ‖Av − λv‖/λ of the largest pair, which bounds its relative error. Where the schedule measures at
-    the same step, its probe is logged; otherwise this callback measures with one of its own, so that the weights do
-    not depend on whether it is there. How λ is measured is set in the config's ``curvature``.
+    ``hessian/residual`` is ‖Av − λv‖/λ of the largest pair, which bounds its relative error; ``products``,
+    ``milliseconds`` and ``converged`` speak of the probe. Where the schedule measures at the same step, its probe is
+    logged; otherwise this callback measures with one of its own, so that the weights do not depend on whether it is
+    there. How λ is measured is set in the config's ``curvature``.
 
     Args:
         every: cadence in steps.
@@ -30,29 +32,28 @@ class CurvatureCallback(Measurement):
         self._probe: CurvatureProbe | None = None
         self._state: dict[str, Any] | None = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def prepare(self, module: EdgeOfChaosModule) -> None:
         """Make a probe of its own."""
-        self._probe = pl_module.make_probe()
+        self._probe = module.make_probe()
         if self._state is not None:
             self._probe.load_state_dict(self._state)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
-        """Measure θ_t, before the update."""
-        step = trainer.global_step
-        if not self.due(step):
+    def before_step(self, module: EdgeOfChaosModule) -> None:
+        """Measure θ_t."""
+        if not self.due(module.step):
             return
         with suppress(NonFiniteCurvature):  # the loss will not be finite either, and that ends the run
-            pairs = pl_module.scheduled_probe()
+            pairs = module.scheduled_probe()
             if pairs is not None:
-                self._write(pl_module, pairs, pl_module.probe_milliseconds)
+                self._write(module, pairs, module.probe_milliseconds)
             else:
-                self._measure(pl_module)
+                self._measure(module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def at_end(self, module: EdgeOfChaosModule) -> None:
         """Measure θ_T."""
-        if pl_module.divergence is None:
+        if module.divergence is None:
             with suppress(NonFiniteCurvature):
-                self._measure(pl_module)
+                self._measure(module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the vectors that the next probe starts from."""
@@ -73,16 +74,16 @@ class CurvatureCallback(Measurement):
 
     def _write(self, module: EdgeOfChaosModule, pairs: Eigenpairs, milliseconds: float) -> None:
         values = pairs.values.tolist()
+        residual = pairs.residuals[0].item()
+        relative = residual / abs(values[0]) if values[0] else residual
         module.metrics["sharpness"] = values[0]
         module.metrics.update({f"hessian/eig_{i}": value for i, value in enumerate(values, start=1)})
-        residual = pairs.residuals[0].item()
-        module.metrics["hessian/residual"] = residual / abs(values[0]) if values[0] else residual
+        module.metrics["hessian/residual"] = relative
         module.metrics["hessian/products"] = pairs.products
         module.metrics["hessian/milliseconds"] = milliseconds
         module.metrics["hessian/converged"] = int(pairs.converged)
         if not pairs.converged:
             rank_zero_warn(
-                f"step {module.trainer.global_step}: the sharpness is known to a relative residual of "
-                f"{module.metrics['hessian/residual']:.1e} only, after {pairs.products} products; "
-                "raise curvature.max_products or curvature.tolerance"
+                f"step {module.step}: the eigenvalues are not known to curvature.tolerance after {pairs.products} "
+                f"products (relative residual of the largest {relative:.1e}); raise curvature.max_products"
             )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-from pytorch_lightning import Trainer
+from typing import TYPE_CHECKING, Any
 
 from eoc.errors import real
 from eoc.training.callbacks.base import Measurement
-from eoc.training.module import EdgeOfChaosModule
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
 
 
 class DivergenceCallback(Measurement):
@@ -25,19 +25,18 @@ class DivergenceCallback(Measurement):
         self.bound = real("bound", bound, above=1.0)
         self._first: float | None = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
+    def after_step(self, module: EdgeOfChaosModule) -> None:
         """Look at the loss at θ_t."""
-        if not self.due(pl_module.step):
+        if not self.due(module.step):
             return
-        loss = float(pl_module.metrics["train/loss"])
+        loss = float(module.metrics["train/loss"])
         if self._first is None and loss > 0.0 and math.isfinite(loss):
             self._first = loss
         if not math.isfinite(loss):
-            pl_module.diverge(f"the training loss is {loss}")
+            module.diverge(f"the training loss is {loss}")
         elif self._first is not None and loss > self.bound * self._first:
-            pl_module.diverge(
-                f"the training loss {loss:.3g} exceeds {self.bound:g} times the first one, {self._first:.3g}"
-            )
+            limit = f"{self.bound:g} times the first one, {self._first:.3g}"
+            module.diverge(f"the training loss {loss:.3g} exceeds {limit}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first loss."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pytorch_lightning import Trainer
+from typing import TYPE_CHECKING, Any
 
 from eoc.dynamics.features import FeatureChange
 from eoc.errors import integer
 from eoc.training.callbacks.base import Measurement
-from eoc.training.module import EdgeOfChaosModule
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
 
 
 class FeaturesCallback(Measurement):
@@ -26,22 +26,23 @@ class FeaturesCallback(Measurement):
         self._change: FeatureChange | None = None
         self._state: dict[str, Any] | None = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def prepare(self, module: EdgeOfChaosModule) -> None:
         """Keep the first preactivations, or those that a checkpoint brought."""
-        network = pl_module.network
-        inputs = pl_module.dataset.to(network.weights[0].device, network.weights[0].dtype).train_inputs[: self.examples]
+        network, inputs = module.network, module.dataset.train_inputs[: self.examples]
         self._change = FeatureChange(lambda: network.preactivations(inputs), network.phi)
         if self._state is not None:
             self._change.load_state_dict(self._state)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
-        """Measure θ_t, before the update."""
-        if self.due(trainer.global_step):
-            self._write(pl_module)
+    def before_step(self, module: EdgeOfChaosModule) -> None:
+        """Measure θ_t."""
+        if self.due(module.step):
+            self.at_end(module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
-        """Measure θ_T."""
-        self._write(pl_module)
+    def at_end(self, module: EdgeOfChaosModule) -> None:
+        """Measure the present weights."""
+        by_layer, kernel = self.change.measure()
+        self.by_layer(module, "features/preactivation_change", by_layer)
+        self.write(module, "features/kernel_change", kernel)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first preactivations."""
@@ -56,8 +57,3 @@ class FeaturesCallback(Measurement):
         """The measurement; there from the start of the fit."""
         assert self._change is not None, "the fit has not started"
         return self._change
-
-    def _write(self, module: EdgeOfChaosModule) -> None:
-        by_layer, kernel = self.change.measure()
-        self.by_layer(module, "features/preactivation_change", by_layer)
-        self.write(module, "features/kernel_change", kernel)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from tqdm import tqdm
 
 from eoc.errors import real
 from eoc.schedule import phase
 from eoc.training.callbacks.base import Measurement
-from eoc.training.module import EdgeOfChaosModule
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
 
 
 class ProgressCallback(Measurement):
@@ -30,28 +32,29 @@ class ProgressCallback(Measurement):
         self._last_line = 0.0
         self._product: float | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def prepare(self, module: EdgeOfChaosModule) -> None:
         """Open the bar at the step where this run begins."""
         self._last_line = time.monotonic()
+        trainer = module.trainer
         if trainer.is_global_zero and sys.stderr.isatty():
-            self._bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=trainer.max_steps, initial=module.first_step, unit="step", dynamic_ncols=True)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
+    def after_step(self, module: EdgeOfChaosModule) -> None:
         """Move on; runs ahead of the recorder, while the step's metrics are there."""
-        product = pl_module.metrics.get("lr_x_sharpness")
+        product = module.metrics.get("lr_x_sharpness")
         self._product = float(product) if product is not None else self._product
-        if not trainer.is_global_zero:
+        if not module.trainer.is_global_zero:
             return
         if self._bar is not None:
             self._bar.update(1)
-        if self.due(pl_module.step) or pl_module.divergence:
-            self._show(trainer, pl_module)
+        if self.due(module.step) or module.divergence:
+            self._show(module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def at_end(self, module: EdgeOfChaosModule) -> None:  # noqa: ARG002
         """Close the bar."""
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: EdgeOfChaosModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Close the bar."""
         self._close()
 
@@ -60,7 +63,7 @@ class ProgressCallback(Measurement):
             self._bar.close()
             self._bar = None
 
-    def _show(self, trainer: Trainer, module: EdgeOfChaosModule) -> None:
+    def _show(self, module: EdgeOfChaosModule) -> None:
         known = {"loss": f"{float(module.metrics['train/loss']):.3g}"}
         if module.divergence:
             known["phase"] = "diverged"
@@ -71,4 +74,4 @@ class ProgressCallback(Measurement):
         elif time.monotonic() - self._last_line >= self.line_seconds:
             self._last_line = time.monotonic()
             shown = ", ".join(f"{name} {value}" for name, value in known.items())
-            print(f"step {module.step} of {trainer.max_steps}: {shown}", file=sys.stderr, flush=True)
+            print(f"step {module.step} of {module.trainer.max_steps}: {shown}", file=sys.stderr, flush=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from eoc.training.module import EdgeOfChaosModule
+from eoc.training.callbacks.base import StepCallback
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
 
 
-class SummaryFigureCallback(Callback):
+class SummaryFigureCallback(StepCallback):
     """``summary.png`` in the run folder, also sent to the loggers that take images.
 
     Args:
@@ -22,15 +25,15 @@ class SummaryFigureCallback(Callback):
     def __init__(self, folder: str, draw: Callable[..., Path]) -> None:
         self.folder, self.draw = Path(folder), draw
 
-    def on_fit_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:
-        """Draw; a figure that cannot be drawn is said, and costs nothing else."""
-        if not trainer.is_global_zero:
+    def at_end(self, module: EdgeOfChaosModule) -> None:
+        """Draw, behind the recorder; a figure that cannot be drawn is said, and costs nothing else."""
+        if not module.trainer.is_global_zero:
             return
         try:
-            figure = self.draw(self.folder, limit=pl_module.limit)
+            figure = self.draw(self.folder, limit=module.limit)
         except Exception as error:
             rank_zero_warn(f"summary.png could not be drawn: {error}")
             return
-        for logger in trainer.loggers:
+        for logger in module.trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("summary", [figure])

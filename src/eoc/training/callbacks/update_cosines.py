@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pytorch_lightning import Trainer
+from typing import TYPE_CHECKING, Any
 
 from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.training.callbacks.base import Measurement
-from eoc.training.module import EdgeOfChaosModule
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
 
 
 class UpdateCosinesCallback(Measurement):
-    """``cosine/cumulative/…``, ``cosine/previous/…``, ``update_norm/…`` and ``distance/…``, over all layers and of each.
+    """``cosine/cumulative/…``, ``cosine/previous/…``, ``update_norm/…``, ``distance/…``: over all layers and of each.
 
     Norms and cosines over all layers are in the learning-rate metric ⟨u, v⟩ = Σ_k ⟨u_k, v_k⟩/g_k, those of one layer
-    plain. Undefined values are missing: the cumulative cosine at step 0, the previous one after a step not followed.
+    plain. Undefined values are missing, such as the cumulative cosine at step 0.
 
     Args:
         every: cadence in steps.
@@ -26,31 +26,30 @@ class UpdateCosinesCallback(Measurement):
         self._cosines: UpdateCosines | None = None
         self._state: dict[str, Any] | None = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def prepare(self, module: EdgeOfChaosModule) -> None:
         """Keep θ_0, or the reference that a checkpoint brought."""
-        self._cosines = UpdateCosines(list(pl_module.network.weights), pl_module.network.rates)
+        self._cosines = UpdateCosines(list(module.network.weights), module.network.rates)
         if self._state is not None:
             self._cosines.load_state_dict(self._state)
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: EdgeOfChaosModule, optimizer: Any) -> None:  # noqa: ARG002
+    def before_step(self, module: EdgeOfChaosModule) -> None:
         """Remember θ_t where this update, or the next one's predecessor, is measured."""
-        if self._followed(pl_module.step):
+        if self._followed(module.step):
             self.cosines.before_step()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule, *args: Any) -> None:  # noqa: ARG002
+    def after_step(self, module: EdgeOfChaosModule) -> None:
         """Measure Δ_t."""
-        step = pl_module.step
-        if not self._followed(step):
+        if not self._followed(module.step):
             self.cosines.forget_previous()
             return
         geometry = self.cosines.after_step()
-        if self.due(step):
-            self._write(pl_module, geometry)
+        if self.due(module.step):
+            self._write(module, geometry)
 
-    def on_train_end(self, trainer: Trainer, pl_module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def at_end(self, module: EdgeOfChaosModule) -> None:
         """Measure ‖U_T‖."""
         over_all, by_layer = self.cosines.distance()
-        self.by_layer(pl_module, "distance", by_layer, over_all)
+        self.by_layer(module, "distance", by_layer, over_all)
 
     def state_dict(self) -> dict[str, Any]:
         """Return θ_0 and Δ_{t−1}."""
