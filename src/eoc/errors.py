@@ -94,9 +94,7 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
     return value
 
 
-def _range(
-    minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None
-) -> str:
+def _range(minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None) -> str:
     bounds = ((minimum, "of at least"), (above, "above"), (maximum, "of at most"), (below, "below"))
     said = [f"{words} {bound:g}" for bound, words in bounds if bound is not None]
     return (" " + " and ".join(said)) if said else ""

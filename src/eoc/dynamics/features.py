@@ -1,0 +1,80 @@
+"""How far a network's features have moved from where they began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def relative_change(
+    now: Float[Tensor, "examples units"], initial: Float[Tensor, "examples units"]
+) -> Float[Tensor, ""]:
+    """‖h(t) − h(0)‖/‖h(0)‖ in Frobenius norm, float64; NaN if both are zero (undefined).
+
+    Source: derived, see docs/theory.md (the r_k of the scaling table, summed over steps).
+    """
+    moved = (now - initial).square().sum(dtype=torch.float64)
+    return (moved / initial.square().sum(dtype=torch.float64)).sqrt()
+
+
+def kernel_alignment(
+    first: Float[Tensor, "examples units1"], second: Float[Tensor, "examples units2"]
+) -> Float[Tensor, ""]:
+    """Linear CKA of two feature matrices: ⟨HKH, HK'H⟩/(‖HKH‖·‖HK'H‖), K = XXᵀ, H the centring matrix.
+
+    Computed in float64 from the Gram matrices (examples × examples); 1 for the same features up to rotation and
+    scale. NaN if a centred Gram matrix is zero.
+
+    Source: Kornblith et al. 2019, arXiv:1905.00414.
+    """
+    kernels = [_centred_gram(features) for features in (first, second)]
+    return _alignment(kernels[0], kernels[1])
+
+
+class FeatureChange:
+    """Compares a network's preactivations on a fixed probe batch with their first values.
+
+    Args:
+        preactivations: the network's h_1, …, h_l on the probe batch, as a function of nothing.
+        activation: φ, applied to h_{l−1} to get the last hidden layer's features.
+    """
+
+    def __init__(self, preactivations: Callable[[], Sequence[Tensor]], activation: Callable[[Tensor], Tensor]) -> None:
+        self._preactivations, self._activation = preactivations, activation
+        with torch.no_grad():
+            self._initial = [h.clone() for h in preactivations()]
+            self._kernel = self._last_hidden_kernel(self._initial)
+
+    @torch.no_grad()
+    def measure(self) -> tuple[Float[Tensor, " layers"], Float[Tensor, ""]]:
+        """Return ‖h_k(t) − h_k(0)‖/‖h_k(0)‖ for k = 1 … l, and 1 − CKA of the last hidden layer with its start."""
+        now = self._preactivations()
+        change = torch.stack([relative_change(h, h0) for h, h0 in zip(now, self._initial, strict=True)])
+        return change, 1.0 - _alignment(self._last_hidden_kernel(now), self._kernel)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the first preactivations."""
+        return {"initial": self._initial}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._initial = [
+            tensor.to(present.device) for tensor, present in zip(state["initial"], self._initial, strict=True)
+        ]
+        self._kernel = self._last_hidden_kernel(self._initial)
+
+    def _last_hidden_kernel(self, preactivations: Sequence[Tensor]) -> Tensor:
+        return _centred_gram(self._activation(preactivations[-2]))
+
+
+def _centred_gram(features: Tensor) -> Tensor:
+    centred = features.double() - features.mean(dim=0, dtype=torch.float64, keepdim=True)
+    return centred @ centred.T
+
+
+def _alignment(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum() / (first.norm() * second.norm())

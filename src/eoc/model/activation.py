@@ -1,0 +1,79 @@
+"""Activations φ(s) = a·s + b·|s| and their Edge-of-Chaos gain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eoc.errors import InvalidInput, real
+
+
+@dataclass(frozen=True)
+class Activation:
+    """φ(s) = a·s + b·|s|, elementwise and positively homogeneous.
+
+    Args:
+        a: coefficient of the linear part, dimensionless.
+        b: coefficient of the absolute value, dimensionless.
+
+    Source: the companion paper arXiv:2501.14724 (the family), arXiv:2502.13110 (the EOC).
+    """
+
+    a: float
+    b: float
+
+    @property
+    def gain(self) -> float:
+        """σ = 1/√(a² + b²): with forward factor σ/√fan_in, E φ(h)² σ² = E h², the Edge of Chaos."""
+        return 1.0 / math.hypot(self.a, self.b)
+
+    @property
+    def delta(self) -> float:
+        """Δφ = b²/(a² + b²), which sets how fast the NTK's condition number converges with depth (arXiv:2501.13225)."""
+        return self.b**2 / (self.a**2 + self.b**2)
+
+    def __call__(self, preactivations: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Apply φ elementwise; the derivative at 0 is torch's, a·1 + b·0 (0 for ReLU)."""
+        if self.a == self.b == 0.5:
+            return torch.relu(preactivations)
+        if self.a == 0.0:
+            return self.b * preactivations.abs() if self.b != 1.0 else preactivations.abs()
+        return self.a * preactivations + self.b * preactivations.abs()
+
+
+NAMED = {
+    "relu": Activation(0.5, 0.5),
+    "abs": Activation(0.0, 1.0),
+    "leaky_relu": Activation(0.505, 0.495),  # slope 0.01 below zero, torch's default
+}
+
+
+def parse_activation(choice: str | Sequence[float] | Activation) -> Activation:
+    """Return the activation called ``choice``, or φ(s) = a·s + b·|s| for a pair [a, b].
+
+    Args:
+        choice: ``relu``, ``abs``, ``leaky_relu`` (slope 0.01), or two numbers [a, b], not both zero;
+            leaky ReLU of slope α is [(1+α)/2, (1−α)/2].
+
+    Raises:
+        InvalidInput: for any other value.
+    """
+    if isinstance(choice, Activation):
+        return choice
+    if isinstance(choice, str) and choice in NAMED:
+        return NAMED[choice]
+    rule = f"it must be {', '.join(NAMED)}, or two numbers [a, b], not both zero, for φ(s) = a·s + b·|s|"
+    if isinstance(choice, str) or not isinstance(choice, Sequence) or len(choice) != 2:
+        raise InvalidInput("activation", choice, rule)
+    try:
+        a, b = (real("activation", coefficient) for coefficient in choice)
+    except InvalidInput as error:
+        raise InvalidInput("activation", list(choice), rule) from error
+    if a == b == 0.0:
+        raise InvalidInput("activation", list(choice), rule)
+    return Activation(a, b)
