@@ -49,7 +49,7 @@ format: $(STAMP) ## put the code into the one format, and mend what the linter c
 
 # Independent of .venv, because dependencies that contradict the old lock cannot be installed under it.
 lock: ## resolve requirements.lock anew, keeping its versions (LOCK=--upgrade takes the newest)
-	@$(find_python); "$$python" -m venv --clear .cache/lock
+	@$(find_python); rm -rf .cache/lock; "$$python" -m venv .cache/lock
 	.cache/lock/bin/python -m pip install --quiet uv
 	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras \
 		--annotation-style line --custom-compile-command "make lock" $(LOCK) \

@@ -117,9 +117,7 @@ def declared(*extras: str) -> set[str]:
 
 def undeclared(names: set[str], dependencies: set[str]) -> set[str]:
     """The third-party modules among the dotted ``names`` that no distribution of ``dependencies`` provides."""
-    return {
-        top for top in outside(names) if canonicalize_name(DISTRIBUTIONS.get(top, top)) not in dependencies
-    }
+    return {top for top in outside(names) if canonicalize_name(DISTRIBUTIONS.get(top, top)) not in dependencies}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -188,10 +186,7 @@ def f():
 
 
 def test_an_arrow_up_and_an_undeclared_module_are_seen():
-    assert (
-        forbidden("model", {"math", "torch.nn", "eoc.errors.real", "eoc.model.widths", "eoc.__version__"})
-        == set()
-    )
+    assert forbidden("model", {"math", "torch.nn", "eoc.errors.real", "eoc.model.widths", "eoc.__version__"}) == set()
     assert forbidden("model", {"eoc.dynamics.cosines", "numpy"}) == {"eoc.dynamics.cosines", "numpy"}
     assert forbidden("data", {"eoc.schedule.base"}) == {"eoc.schedule.base"}
     assert undeclared({"sklearn.datasets", "yaml", "math"}, {"scikit-learn"}) == {"yaml"}

@@ -1,4 +1,4 @@
-"""One declaration of dependencies: the lock, conda's file, the Makefile and the citation say what pyproject.toml says."""
+"""One declaration: the lock, conda's file, the Makefile and the citation say what pyproject.toml says."""
 
 from __future__ import annotations
 
@@ -136,9 +136,7 @@ def test_ci_calls_lint_and_then_test_from_the_root_and_stops_at_a_failure(tmp_pa
     def calls(fail: str) -> tuple[bool, list[str]]:
         (tmp_path / "calls").unlink(missing_ok=True)
         path = f"{make.parent}:{os.environ['PATH']}"
-        done = subprocess.run(
-            [run], cwd="/", env={"PATH": path, "FAIL": fail}, capture_output=True, timeout=20
-        )
+        done = subprocess.run([run], cwd="/", env={"PATH": path, "FAIL": fail}, capture_output=True, timeout=20)
         return done.returncode == 0, (tmp_path / "calls").read_text().splitlines()
 
     root = tmp_path / "repository"
