@@ -51,6 +51,9 @@ HOUSE = {
 # Modules whose distribution has another name.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "hydra": "hydra-core"}
 
+# tomllib is older Pythons' tomli, imported under a test of the version.
+STANDARD = frozenset({*sys.stdlib_module_names, "tomllib"})
+
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 DOORS = sorted(ROOT.glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -89,7 +92,7 @@ def room_of(name: str) -> str:
 
 def outside(names: set[str]) -> set[str]:
     """The top-level third-party modules among the dotted ``names``."""
-    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"eoc"}
+    return {name.split(".")[0] for name in names} - STANDARD - {"eoc"}
 
 
 def forbidden(room: str, names: set[str]) -> set[str]:
