@@ -61,9 +61,7 @@ class Batches:
         smallest = n - (self.steps_per_epoch - 1) * size
         if smallest < world_size:
             rule = f"the smallest batch of an epoch has {smallest} examples for {world_size} processes"
-            raise InvalidInput(
-                "batch_size", batch_size, f"{rule}: choose a size that leaves each at least one"
-            )
+            raise InvalidInput("batch_size", batch_size, f"{rule}: choose a size that leaves each at least one")
         self._epoch: int | None = None
         self._permuted = self._tensors
         self._full = self._shard(self._tensors, 0) if self.steps_per_epoch == 1 else None

@@ -57,9 +57,7 @@ def images(
     classes, test_classes = _classes(path, "train"), _classes(path, "test")
     if classes != test_classes:
         odd = ", ".join(sorted(set(classes) ^ set(test_classes)))
-        raise InvalidInput(
-            "root", str(root), f"its train and test must hold the same classes, not differ in {odd}"
-        )
+        raise InvalidInput("root", str(root), f"its train and test must hold the same classes, not differ in {odd}")
     if len(classes) < 2:
         raise InvalidInput("root", str(root), f"it has one class, {classes[0]}: at least two are needed")
     decoder = _Decoder(path, size, channels)
@@ -71,9 +69,11 @@ def _classes(root: Path, part: str) -> list[str]:
     folder = root / part
     if not folder.is_dir():
         raise InvalidInput("root", str(root), f"it has no folder {part}: {LAYOUT}")
-    names = sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
-    )
+    try:
+        names = sorted(each.name for each in os.scandir(folder) if each.is_dir() and not each.name.startswith("."))
+    except OSError as error:
+        rule = f"its folder {part} cannot be read ({error.strerror}): make it readable"
+        raise InvalidInput("root", str(root), rule) from error
     if not names:
         raise InvalidInput("root", str(root), f"its folder {part} has no class folders: {LAYOUT}")
     return names
