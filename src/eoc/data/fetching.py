@@ -63,7 +63,7 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
             archive = folder / filename
             if not check_integrity(archive, md5):
                 archive = Path(staging, filename)
-                _download(name, archive, md5, urls, remedy)
+                _download(name, root, archive, md5, urls, remedy)
             unpacked = Path(staging, "unpacked")
             unpacked.mkdir()
             extract_archive(archive, unpacked)
@@ -73,18 +73,20 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
                 os.replace(file, goal)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        rule = f"{name} cannot be stored there ({reason}): choose a folder that can be written and has room"
+        rule = f"{name} cannot be stored there ({reason}): choose a folder that is writable and has room"
         raise InvalidInput("root", str(root), rule) from error
 
 
-def _download(name: str, archive: Path, md5: str, urls: Sequence[str], remedy: str) -> None:
+def _download(name: str, root: Path, archive: Path, md5: str, urls: Sequence[str], remedy: str) -> None:
     log.info("downloading %s (%s)", name, archive.name)
     failure = None
     for url in urls:
         failure = _attempt(url, archive, md5)
         if failure is None:
             return
-    raise RunFailure(f"{name} cannot be downloaded ({failure}): connect to a network, or {remedy}.")
+    raise RunFailure(
+        f"{name} is not complete in {root} and cannot be downloaded ({failure}): connect to a network, or {remedy}."
+    )
 
 
 def _attempt(url: str, archive: Path, md5: str) -> str | None:

@@ -69,7 +69,11 @@ def _classes(root: Path, part: str) -> list[str]:
     folder = root / part
     if not folder.is_dir():
         raise InvalidInput("root", str(root), f"it has no folder {part}: {LAYOUT}")
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        names = sorted(each.name for each in os.scandir(folder) if each.is_dir() and not each.name.startswith("."))
+    except OSError as error:
+        rule = f"its folder {part} cannot be read ({error.strerror}): make it readable"
+        raise InvalidInput("root", str(root), rule) from error
     if not names:
         raise InvalidInput("root", str(root), f"its folder {part} has no class folders: {LAYOUT}")
     return names

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -128,19 +129,25 @@ def cifar10(
     path = data_folder(root)
     expected = [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]
     folder = path / CIFAR10.base_folder
-    if not all(check_integrity(folder / name, md5) for name, md5 in expected):
+    with _reading(path, folder):
+        complete = all(check_integrity(folder / name, md5) for name, md5 in expected)
+    if not complete:
         remedy = f"put {CIFAR10.filename} from {CIFAR10.url} into {path}"
-        name = "CIFAR-10, missing or damaged in root,"
-        fetch(name, path, path, CIFAR10.filename, CIFAR10.tgz_md5, [CIFAR10.url], remedy)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the pickles are older than the numpy that reads them
-            loaded = [CIFAR10(str(path), train=is_train) for is_train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        rule = f"the files in {folder} cannot be read: delete that folder, so that it is downloaded again"
-        raise InvalidInput("root", str(root), rule) from error
+        fetch("CIFAR-10", path, path, CIFAR10.filename, CIFAR10.tgz_md5, [CIFAR10.url], remedy)
+    with _reading(path, folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the pickles are older than the numpy that reads them
+        loaded = [CIFAR10(str(path), train=is_train) for is_train in (True, False)]
     train, test = (_part(torch.from_numpy(each.data).flatten(1), torch.tensor(each.targets)) for each in loaded)
     return selection.of("cifar10", 10, train, test)
+
+
+@contextmanager
+def _reading(root: Path, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        rule = f"{folder} cannot be read: make it readable, or delete it, so that it is downloaded again"
+        raise InvalidInput("root", str(root), rule) from error
 
 
 def _part(pixels: Shaped[Tensor, "n dim"], labels: Shaped[Tensor, " n"]) -> Part:
@@ -164,5 +171,5 @@ def _idx(root: Path, file: Path, read: Callable[[str], Tensor]) -> Tensor:
         return read(str(file))
     # all of these come out of torchvision's reader, which meets a wrong header with assert and index
     except (AssertionError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        rule = f"{file} is truncated, damaged or not an idx file: delete it, so that it is downloaded again"
+        rule = f"{file} is truncated, damaged, unreadable or not an idx file: delete it, so that it is downloaded again"
         raise InvalidInput("root", str(root), rule) from error
