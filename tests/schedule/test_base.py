@@ -1,0 +1,169 @@
+"""What all rules share: who is asked, what is refused, and that a saved rule continues exactly."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from eoc.errors import InvalidInput, RunFailure
+from eoc.schedule import Alignment, Constant, Cosine, Geometric, Schedule, Warmup
+
+BUILDERS = {
+    "constant": lambda: Constant(0.7, "inverse_sharpness"),
+    "constant absolute": lambda: Constant(0.7, "absolute"),
+    "warmup": lambda: Warmup(1.3, "inverse_sharpness", warmup_steps=10),
+    "cosine": lambda: Cosine(2, "inverse_sharpness", total_steps=30, warmup_steps=4, final_fraction=0.1),
+    "geometric": lambda: Geometric(kappa=2.5),
+    "geometric smoothed": lambda: Geometric(
+        kappa=2.5, interval=3, smoothing=4, max_rate=4.0, cooldown=0.5, cooldown_kappa=0.5, total_steps=30
+    ),
+    "alignment": lambda: Alignment(1.0, "inverse_sharpness", target=-0.1, gain=0.3, max_rate=1.5),
+}
+
+
+def drive(schedule: Schedule, steps: range) -> list[float]:
+    """Play a fixed sequence of measurements to a rule and return its rates."""
+    rates = []
+    for t in steps:
+        if schedule.needs_sharpness(t):
+            schedule.tell(t, sharpness=1.2 + math.sin(3.0 * t))
+        rates.append(schedule.rate(t))
+        if schedule.needs_cosine:
+            schedule.tell(t, cosine=math.cos(2.0 * t) if t > 0 else None)
+    return rates
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("cut", [1, 7, 18, 25])
+def test_a_saved_rule_continues_as_if_uninterrupted(name: str, cut: int, tmp_path: Path) -> None:
+    whole = drive(BUILDERS[name](), range(30))
+    first = BUILDERS[name]()
+    before = drive(first, range(cut))
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = BUILDERS[name]()
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert before + drive(second, range(cut, 30)) == whole
+    if name not in ("constant", "constant absolute"):
+        assert len(set(whole)) > 3
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_saved_state_is_not_changed_by_going_on(name: str) -> None:
+    schedule = BUILDERS[name]()
+    drive(schedule, range(5))
+    state = schedule.state_dict()
+    copy = {key: list(value) if isinstance(value, list) else value for key, value in state.items()}
+    drive(schedule, range(5, 20))
+    assert state == copy
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_sharpness_nobody_asked_for_and_a_second_look_change_nothing(name: str) -> None:
+    schedule = BUILDERS[name]()
+    rates = []
+    for t in range(30):
+        schedule.tell(t, sharpness=1.2 + math.sin(3.0 * t) if schedule.needs_sharpness(t) else 1e6)
+        rates.append(schedule.rate(t))
+        assert schedule.rate(t) == rates[-1]
+        if schedule.needs_cosine:
+            schedule.tell(t, cosine=math.cos(2.0 * t) if t > 0 else None)
+    assert rates == drive(BUILDERS[name](), range(30))
+
+
+def test_the_state_of_another_rule_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="state=Constant is not possible: this run uses Geometric"):
+        Geometric().load_state_dict(Constant().state_dict())
+    with pytest.raises(InvalidInput, match="state=None"):
+        Constant().load_state_dict({})
+
+
+def test_settings_may_change_on_the_way() -> None:
+    before = Geometric(kappa=2.0, smoothing=2)
+    for t, sharpness in enumerate((1.0, 2.0, 4.0)):
+        before.tell(t, sharpness=sharpness)
+    after = Geometric(kappa=3.0, smoothing=1, interval=2)
+    after.load_state_dict(before.state_dict())
+    assert after.rate(3) == 3.0 / 4.0
+
+
+@pytest.mark.parametrize("build", [Constant, Warmup, Alignment], ids=lambda rule: rule.__name__)
+def test_the_initial_sharpness_is_asked_for_once_and_only_if_it_is_the_unit(build: type[Schedule]) -> None:
+    relative, absolute = build(rate=1.0, unit="inverse_sharpness"), build(rate=1.0, unit="absolute")  # type: ignore[call-arg]
+    assert [relative.needs_sharpness(t) for t in range(4)] == [True, False, False, False]
+    assert not any(absolute.needs_sharpness(t) for t in range(4))
+    with pytest.raises(RunFailure, match=r"rate of step 0 needs the sharpness of step 0.*tell\(0, sharpness=...\)"):
+        relative.rate(0)
+
+
+def test_only_alignment_needs_the_cosine() -> None:
+    assert {name.split()[0] for name, build in BUILDERS.items() if build().needs_cosine} == {"alignment"}
+
+
+@pytest.mark.parametrize("build", [Constant, Geometric], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("sharpness", [0.0, -0.5])
+def test_a_first_sharpness_that_is_not_positive_gives_no_rate(build: type[Schedule], sharpness: float) -> None:
+    with pytest.raises(RunFailure, match=f"sharpness told at step 0 is {sharpness:g}, so no learning rate"):
+        build().tell(0, sharpness=sharpness)
+
+
+@pytest.mark.parametrize("build", [Constant, Geometric], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("sharpness", [math.nan, math.inf, -math.inf])
+def test_a_sharpness_that_is_not_finite_is_an_error(build: type[Schedule], sharpness: float) -> None:
+    with pytest.raises(RunFailure, match=f"sharpness told at step 0 is {sharpness}: the loss or its curvature"):
+        build().tell(0, sharpness=sharpness)
+
+
+COSINE = {"rate": 1.0, "unit": "absolute", "total_steps": 100}
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "key"),
+    [
+        (Constant, {"rate": 0}, "rate"),
+        (Constant, {"rate": -1.0}, "rate"),
+        (Constant, {"rate": "fast"}, "rate"),
+        (Constant, {"rate": None}, "rate"),
+        (Constant, {"rate": math.nan}, "rate"),
+        (Constant, {"rate": True}, "rate"),
+        (Constant, {"unit": "sharpness"}, "unit"),
+        (Constant, {"unit": None}, "unit"),
+        (Warmup, {"warmup_steps": -1}, "warmup_steps"),
+        (Warmup, {"warmup_steps": 2.5}, "warmup_steps"),
+        (Cosine, {**COSINE, "total_steps": 0}, "total_steps"),
+        (Cosine, {**COSINE, "total_steps": None}, "total_steps"),
+        (Cosine, {**COSINE, "warmup_steps": 100}, "total_steps"),
+        (Cosine, {**COSINE, "final_fraction": 1.1}, "final_fraction"),
+        (Cosine, {**COSINE, "final_fraction": -0.1}, "final_fraction"),
+        (Geometric, {"kappa": 0}, "kappa"),
+        (Geometric, {"kappa": -2.5}, "kappa"),
+        (Geometric, {"kappa": "2.5"}, "kappa"),
+        (Geometric, {"kappa": math.inf}, "kappa"),
+        (Geometric, {"interval": 0}, "interval"),
+        (Geometric, {"interval": 1.5}, "interval"),
+        (Geometric, {"interval": "often"}, "interval"),
+        (Geometric, {"smoothing": 0}, "smoothing"),
+        (Geometric, {"min_rate": 0.0}, "min_rate"),
+        (Geometric, {"max_rate": -1.0}, "max_rate"),
+        (Geometric, {"min_rate": 2.0, "max_rate": 1.0}, "max_rate"),
+        (Geometric, {"cooldown": 1.5, "total_steps": 100}, "cooldown"),
+        (Geometric, {"cooldown": -0.1, "total_steps": 100}, "cooldown"),
+        (Geometric, {"cooldown": 0.2}, "total_steps"),
+        (Geometric, {"total_steps": 0}, "total_steps"),
+        (Geometric, {"cooldown_kappa": 2.0}, "cooldown_kappa"),
+        (Geometric, {"cooldown_kappa": 0.0}, "cooldown_kappa"),
+        (Alignment, {"target": -1.5}, "target"),
+        (Alignment, {"target": "edge"}, "target"),
+        (Alignment, {"gain": 0.0}, "gain"),
+        (Alignment, {"gain": "strong"}, "gain"),
+        (Alignment, {"min_rate": "low"}, "min_rate"),
+        (Alignment, {"min_rate": 2.0, "max_rate": 1.0}, "max_rate"),
+    ],
+)
+def test_settings_that_are_refused(build: type[Schedule], settings: dict[str, object], key: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        build(**settings)
+    assert caught.value.key == key
+    assert caught.value.value == settings.get(key) or math.isnan(settings[key])  # type: ignore[arg-type]
