@@ -15,7 +15,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from eoc.data import Batches, Dataset
-from eoc.dynamics.curvature import Eigenpairs, NonFiniteCurvature
+from eoc.dynamics.curvature import NonFiniteCurvature
 from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
@@ -46,7 +46,7 @@ class EdgeOfChaosModule(LightningModule):
         dataset: training and test tensors.
         loss: mean loss of (outputs, targets).
         schedule: the rule for η_t.
-        make_probe: makes a curvature probe; called once for the schedule's, and by the curvature callback.
+        make_probe: makes a curvature probe of k eigenvalues; called for the schedule's, and by the curvature callback.
         momentum: β of heavy-ball gradient descent, 0 for plain.
         seed: of the minibatches' order.
     """
@@ -57,7 +57,7 @@ class EdgeOfChaosModule(LightningModule):
         dataset: Dataset,
         loss: Callable[[Tensor, Tensor], Tensor],
         schedule: Schedule,
-        make_probe: Callable[[], CurvatureProbe],
+        make_probe: Callable[..., CurvatureProbe],
         momentum: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -71,8 +71,7 @@ class EdgeOfChaosModule(LightningModule):
         self.first_step = 0  # where this run begins; above 0 when it goes on from a checkpoint
         self.step = 0  # t of the weights θ_t that are being measured
         self.geometry: UpdateGeometry | None = None  # of the last update, where the schedule asks for cosines
-        self._probe = make_probe()
-        self._probed: tuple[int, Eigenpairs] | None = None
+        self._probe = make_probe(k=1)
         self._cosines: UpdateCosines | None = None
         self._cosines_state: dict[str, Any] | None = None
 
@@ -105,19 +104,12 @@ class EdgeOfChaosModule(LightningModule):
             hits += (outputs.argmax(dim=1) == label).sum()
         return {f"{part}/loss": loss / len(inputs), f"{part}/accuracy": hits / len(inputs)}
 
-    def scheduled_probe(self) -> Eigenpairs | None:
-        """The sharpness probe that the schedule asks for at this step, measured once; None when it asks for none."""
-        step = self.step
-        if not self.schedule.needs_sharpness(step):
+    def scheduled_probe(self) -> CurvatureProbe | None:
+        """Return the probe with the λ that the schedule asks for at this step; None when it asks for none."""
+        if not self.schedule.needs_sharpness(self.step):
             return None
-        if self._probed is None or self._probed[0] != step:
-            self._probed = (step, self._probe.measure(self))
-        return self._probed[1]
-
-    @property
-    def probe_milliseconds(self) -> float:
-        """Wall time of the last scheduled probe, ms."""
-        return self._probe.milliseconds
+        self._probe.measure(self)
+        return self._probe
 
     def diverge(self, reason: str) -> None:
         """End the run here as diverged, which is a result."""
@@ -169,7 +161,7 @@ class EdgeOfChaosModule(LightningModule):
             self.diverge(str(error))
             return -1
         if probe is not None:
-            sharpness = float(self.trainer.strategy.broadcast(probe.values[0].item()))
+            sharpness = float(self.trainer.strategy.broadcast(probe.measure(self).values[0].item()))
             self.metrics.setdefault("sharpness", sharpness)
             self.schedule.tell(step, sharpness=sharpness)
         rate = self.schedule.rate(step)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class CurvatureProbe:
-    """The top of the spectrum of D^½·H·D^½ at the present weights, warm-started from the last probe.
+    """The k largest eigenvalues of D^½·H·D^½ at the present weights, warm-started from the last probe.
 
     H is the Hessian of the mean loss over the training examples, D = diag(g_k) the learning-rate metric.
 
     Args:
         k: how many eigenvalues, largest algebraic first.
-        tolerance: bound on the relative error of each, from its residual.
+        tolerance: bound on the error of each relative to the largest, from its residual.
         guards: further directions followed but not reported, for close eigenvalues.
         max_products: budget of Hessian-vector products for one probe.
         examples: measure on the first so many training examples; null for all.
@@ -30,7 +30,7 @@ class CurvatureProbe:
 
     def __init__(
         self,
-        k: int = 3,
+        k: int = 1,
         tolerance: float = 1e-3,
         guards: int = 2,
         max_products: int = 200,
@@ -42,9 +42,13 @@ class CurvatureProbe:
         self.examples = None if examples is None else integer("examples", examples, minimum=1)
         self.chunk_size = None if chunk_size is None else integer("chunk_size", chunk_size, minimum=1)
         self.milliseconds = 0.0
+        self.last: Eigenpairs | None = None
+        self._last_step = -1
 
     def measure(self, module: EdgeOfChaosModule) -> Eigenpairs:
-        """Probe ``module`` at its present weights; raises `NonFiniteCurvature` where they have blown up."""
+        """Probe ``module`` at its present weights, once a step; `NonFiniteCurvature` where they have blown up."""
+        if self.last is not None and self._last_step == module.step:
+            return self.last
         start = time.perf_counter()
         data = module.dataset
         if self.examples is not None and self.examples > len(data.train_inputs):
@@ -56,9 +60,9 @@ class CurvatureProbe:
             chunks(data.train_inputs[: self.examples], data.train_targets[: self.examples], self.chunk_size),
             metric=module.network.rates,
         )
-        result = self.tracker.probe(operator)
+        self.last, self._last_step = self.tracker.probe(operator), module.step
         self.milliseconds = 1e3 * (time.perf_counter() - start)
-        return result
+        return self.last
 
     def state_dict(self) -> dict[str, Any]:
         """Return the vectors that the next probe starts from."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from eoc.dynamics.curvature import Eigenpairs, NonFiniteCurvature
+from eoc.dynamics.curvature import NonFiniteCurvature
+from eoc.errors import InvalidInput, integer
 from eoc.training.callbacks.base import Measurement
 
 if TYPE_CHECKING:
@@ -16,74 +18,75 @@ if TYPE_CHECKING:
 
 
 class CurvatureCallback(Measurement):
-    """``sharpness`` (λ), ``hessian/eig_1`` … ``eig_k``, and what each probe cost and how good it is.
+    """``sharpness`` (λ) with what its probe cost and how good it is, and now and then ``hessian/eig_1`` … ``eig_k``.
 
-    ``hessian/residual`` is ‖Av − λv‖/λ of the largest pair, which bounds its relative error; ``products``,
-    ``milliseconds`` and ``converged`` speak of the probe. Where the schedule measures at the same step, its probe is
-    logged; otherwise this callback measures with one of its own, so that the weights do not depend on whether it is
-    there. How λ is measured is set in the config's ``curvature``.
+    ``hessian/residual`` is ‖Av − λv‖/λ, which bounds the relative error of λ; ``hessian/products``, ``milliseconds``
+    and ``converged`` speak of that probe, ``hessian/top_…`` of the one for the top k (its residual is the largest).
+    Where the schedule asks for λ its probe is logged; otherwise this callback measures with one of its own, so that
+    the weights do not depend on whether it is there. How eigenvalues are measured is set in the config's ``curvature``.
 
     Args:
-        every: cadence in steps.
+        every: steps between measurements of λ.
+        k: eigenvalues of the top of the spectrum, largest algebraic first.
+        top_every: steps between measurements of the top k, a multiple of ``every``.
     """
 
-    def __init__(self, every: int = 1) -> None:
+    def __init__(self, every: int = 1, k: int = 5, top_every: int = 20) -> None:
         super().__init__(every)
-        self._probe: CurvatureProbe | None = None
+        self.k = integer("k", k, minimum=1)
+        self.top_every = integer("top_every", top_every, minimum=1)
+        if self.top_every % self.every:
+            raise InvalidInput("top_every", top_every, f"it must be a multiple of every, {every}")
+        self._probes: dict[str, CurvatureProbe] = {}
         self._state: dict[str, Any] | None = None
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Make a probe of its own."""
-        self._probe = module.make_probe()
+        """Make probes of its own."""
+        self._probes = {"sharpness": module.make_probe(k=1), "top": module.make_probe(k=self.k)}
         if self._state is not None:
-            self._probe.load_state_dict(self._state)
+            for name, probe in self._probes.items():
+                probe.load_state_dict(self._state[name])
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Measure θ_t."""
-        if not self.due(module.step):
-            return
-        with suppress(NonFiniteCurvature):  # the loss will not be finite either, and that ends the run
-            pairs = module.scheduled_probe()
-            if pairs is not None:
-                self._write(module, pairs, module.probe_milliseconds)
-            else:
-                self._measure(module)
+        if self.due(module.step):
+            self._measure(module, module.scheduled_probe)
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
-        """Measure θ_T."""
-        if module.divergence is None:
-            with suppress(NonFiniteCurvature):
-                self._measure(module)
+        """Measure θ_T; the schedule's probe stays where it was, for a run that goes on from here."""
+        self._measure(module, lambda: None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the vectors that the next probe starts from."""
-        return self.probe.state_dict()
+        """Return the vectors that the next probes start from."""
+        return {name: probe.state_dict() for name, probe in self._probes.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back when the fit starts."""
         self._state = state_dict
 
-    @property
-    def probe(self) -> CurvatureProbe:
-        """This callback's own probe; there from the start of the fit."""
-        assert self._probe is not None, "the fit has not started"
-        return self._probe
+    def _measure(self, module: EdgeOfChaosModule, scheduled: Callable[[], CurvatureProbe | None]) -> None:
+        top = module.step % self.top_every == 0 or module.step == module.trainer.max_steps
+        with suppress(NonFiniteCurvature):  # the loss will not be finite either, and that ends the run
+            self._write(module, scheduled() or self._probes["sharpness"], top=False)
+            if top:
+                self._write(module, self._probes["top"], top=True)
 
-    def _measure(self, module: EdgeOfChaosModule) -> None:
-        self._write(module, self.probe.measure(module), self.probe.milliseconds)
-
-    def _write(self, module: EdgeOfChaosModule, pairs: Eigenpairs, milliseconds: float) -> None:
+    def _write(self, module: EdgeOfChaosModule, probe: CurvatureProbe, *, top: bool) -> None:
+        pairs = probe.measure(module)
         values = pairs.values.tolist()
-        residual = pairs.residuals[0].item()
+        residual = pairs.residuals.max().item()
         relative = residual / abs(values[0]) if values[0] else residual
-        module.metrics["sharpness"] = values[0]
-        module.metrics.update({f"hessian/eig_{i}": value for i, value in enumerate(values, start=1)})
-        module.metrics["hessian/residual"] = relative
-        module.metrics["hessian/products"] = pairs.products
-        module.metrics["hessian/milliseconds"] = milliseconds
-        module.metrics["hessian/converged"] = int(pairs.converged)
+        prefix = "hessian/top_" if top else "hessian/"
+        if top:
+            module.metrics.update({f"hessian/eig_{i}": value for i, value in enumerate(values, start=1)})
+        else:
+            module.metrics["sharpness"] = values[0]
+        module.metrics[f"{prefix}residual"] = relative
+        module.metrics[f"{prefix}products"] = pairs.products
+        module.metrics[f"{prefix}milliseconds"] = probe.milliseconds
+        module.metrics[f"{prefix}converged"] = int(pairs.converged)
         if not pairs.converged:
             rank_zero_warn(
-                f"step {module.step}: the eigenvalues are not known to curvature.tolerance after {pairs.products} "
-                f"products (relative residual of the largest {relative:.1e}); raise curvature.max_products"
+                f"step {module.step}: {'the top eigenvalues are' if top else 'λ is'} not known to curvature.tolerance "
+                f"after {pairs.products} products (relative residual {relative:.1e}); raise curvature.max_products"
             )

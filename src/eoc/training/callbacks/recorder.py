@@ -60,7 +60,7 @@ class Recorder(StepCallback):
             known = self.best.get(name)
             if not math.isnan(value) and (known is None or better(value, known["value"]) != known["value"]):
                 self.best[name] = {"value": value, "step": module.step}
-        self.unconverged += self.row.get("hessian/converged") == 0
+        self.unconverged += (self.row.get("hessian/converged") == 0) + (self.row.get("hessian/top_converged") == 0)
         if module.trainer.is_global_zero:
             for logger in module.trainer.loggers:
                 logger.log_metrics(self.row, step=module.step)
