@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, layer_colours
 from eoc.tracking.run_folder import FIGURE, read_config, read_metrics
 
+NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "NTP", "sp": "SP"}
 Columns = Mapping[str, NDArray[np.float64]]
 
 
@@ -57,9 +58,9 @@ def _sharpness(axis: Axes, columns: Columns, limit: float) -> None:
     axis.set(title="Sharpness λ in the learning-rate metric", yscale="log")
     _plot(axis, columns, "sharpness", color=BLUE, label="λ")
     steps, rates = _known(columns, "lr")
-    for factor, style in ((1, "--"), (2, ":")):
-        label = f"{factor * limit:g}/η" + (" (edge of stability)" if factor == 1 else "")
-        axis.plot(steps, factor * limit / rates, style, color=(RED, PURPLE)[factor - 1], label=label)
+    for factor, colour, meaning in ((1, RED, " (edge of stability)"), (2, PURPLE, "")):
+        label = f"{factor * limit:g}/η{meaning}"
+        axis.plot(steps, factor * limit / rates, color=colour, linewidth=0.8, label=label)
     _legend(axis)
 
 
@@ -75,10 +76,10 @@ def _cosines(axis: Axes, columns: Columns) -> None:
 
 
 def _features(axis: Axes, columns: Columns) -> None:
-    axis.set(title="Feature change since initialization (relative)")
+    axis.set(title="Feature change ‖h(t) − h(0)‖/‖h(0)‖ on a probe batch")
     layers = _by_layer(columns, "features/preactivation_change")
     for name, colour in zip(layers, layer_colours(len(layers)), strict=True):
-        label = f"‖h(t) − h(0)‖/‖h(0)‖, layer {name.rpartition('_')[2]}"
+        label = f"preactivations h_{name.rpartition('_')[2]}"
         _plot(axis, columns, name, color=colour, label=label)
     _plot(axis, columns, "features/kernel_change", color="black", linestyle="--", label="1 − CKA, last hidden layer")
     _legend(axis)
@@ -119,7 +120,7 @@ def _title(folder: Path) -> str:
     knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
     return (
-        f"{model['parameterization']}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, "
+        f"{NAMES.get(model['parameterization'], model['parameterization'])}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, "
         f"{model['activation']}; {rule} schedule, {knobs}; {data}, {config['dataset']['n_train']} examples; "
         f"seed {config['seed']}"
     )

@@ -17,13 +17,16 @@ PACKAGES = ("eoc", "torch", "pytorch-lightning", "hydra-core", "wandb", "numpy")
 def summarize(
     module: EdgeOfChaosModule, recorder: Recorder, *, seconds: float, seed: int, overrides: list[str]
 ) -> dict[str, Any]:
-    """Collect a run's outcome as plain values: status, final and best metrics, and what made them."""
+    """Collect a run's outcome as plain values: status, last known and best metrics, and what made them.
+
+    The last rate and its product with λ are those of the last update; losses, λ and features those after it.
+    """
     divergence = module.divergence
     return {
         "status": "diverged" if divergence else "completed",
         "diverged": {"step": divergence.step, "reason": divergence.reason} if divergence else None,
         "steps": module.trainer.global_step,
-        "final": recorder.row,
+        "final": recorder.last,
         "best": recorder.best,
         "stability_limit": module.limit,
         "unconverged_probes": recorder.unconverged,

@@ -27,7 +27,7 @@ class Recorder(StepCallback):
 
     def __init__(self, every: int = 1) -> None:
         self.every = integer("every", every, minimum=1)
-        self.row: dict[str, float] = {}
+        self.last: dict[str, float] = {}  # the last known value of every metric
         self.best: dict[str, dict[str, float]] = {}
         self.unconverged = 0
 
@@ -54,22 +54,23 @@ class Recorder(StepCallback):
         self.best, self.unconverged = state_dict["best"], state_dict["unconverged"]
 
     def _log(self, module: EdgeOfChaosModule) -> None:
-        self.row = to_numbers(module.metrics)
+        row = to_numbers(module.metrics)
+        self.last.update(row)
         for name, better in BEST.items():
-            value = self.row.get(name, math.nan)
+            value = row.get(name, math.nan)
             known = self.best.get(name)
             if not math.isnan(value) and (known is None or better(value, known["value"]) != known["value"]):
                 self.best[name] = {"value": value, "step": module.step}
-        self.unconverged += (self.row.get("hessian/converged") == 0) + (self.row.get("hessian/top_converged") == 0)
+        self.unconverged += (row.get("hessian/converged") == 0) + (row.get("hessian/top_converged") == 0)
         if module.trainer.is_global_zero:
             for logger in module.trainer.loggers:
-                logger.log_metrics(self.row, step=module.step)
+                logger.log_metrics(row, step=module.step)
 
 
 def to_numbers(metrics: dict[str, float | Tensor]) -> dict[str, float]:
     """Return the same with every tensor a Python number, fetched from the device in one transfer."""
     tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
-    numbers = {name: float(value) for name, value in metrics.items() if not isinstance(value, Tensor)}
+    numbers = {name: value for name, value in metrics.items() if not isinstance(value, Tensor)}
     if tensors:
         fetched = torch.stack([value.detach().double() for value in tensors.values()]).tolist()
         numbers |= dict(zip(tensors, fetched, strict=True))
