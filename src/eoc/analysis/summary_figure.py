@@ -119,8 +119,8 @@ def _title(folder: Path) -> str:
     rule = str(schedule["_target_"]).rpartition(".")[2]
     knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
+    name = NAMES.get(model["parameterization"], model["parameterization"])
     return (
-        f"{NAMES.get(model['parameterization'], model['parameterization'])}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, "
-        f"{model['activation']}; {rule} schedule, {knobs}; {data}, {config['dataset']['n_train']} examples; "
-        f"seed {config['seed']}"
+        f"{name}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, {model['activation']}; "
+        f"{rule} schedule, {knobs}; {data}, {config['dataset']['n_train']} examples; seed {config['seed']}"
     )
