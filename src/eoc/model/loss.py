@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,3 +21,6 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """L = −1/n·Σ_i ⟨y_i, log softmax f(x_i)⟩ in nats, for one-hot y (``loss=cross_entropy``)."""
     return F.cross_entropy(outputs, targets)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": half_squared_error, "cross_entropy": cross_entropy}

@@ -15,8 +15,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eoc.data import Dataset
-from eoc.errors import InvalidInput, RunFailure, integer, real, under
-from eoc.model import MLP
+from eoc.errors import InvalidInput, RunFailure, choice, integer, real, under
+from eoc.model import LOSSES, MLP, cross_entropy
 from eoc.training.callbacks.base import Measurement
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.module import EdgeOfChaosModule
@@ -55,9 +55,9 @@ def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfCh
     momentum = real("optimizer.momentum", config.optimizer.momentum, minimum=0.0, below=1.0)
     if dataset is None:
         dataset = build_dataset(config)
-    one_hot = config.dataset.target == "one_hot"
-    if config.loss.needs_one_hot and not one_hot:
-        raise InvalidInput("dataset.target", config.dataset.target, "this loss needs one_hot")
+    loss = LOSSES[choice("loss.name", config.loss.name, LOSSES)]
+    if loss is cross_entropy and config.dataset.target != "one_hot":
+        raise InvalidInput("dataset.target", config.dataset.target, "loss=cross_entropy needs one_hot")
     network: MLP = make("model", config.model, inputs=dataset.dim, outputs=dataset.classes, seed=seed)
     make_probe = make("curvature", config.curvature)
     with under("curvature"):
@@ -65,7 +65,7 @@ def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfCh
     return EdgeOfChaosModule(
         network=network,
         dataset=dataset,
-        loss=make("loss.function", config.loss.function),
+        loss=loss,
         schedule=make("schedule", config.schedule),
         make_probe=make_probe,
         momentum=momentum,

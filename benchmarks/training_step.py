@@ -1,0 +1,103 @@
+"""What a training step costs over a hand-written loop on the same tensors: ``python benchmarks/training_step.py``.
+
+Both take the same full-batch gradient steps at a constant rate, callbacks off, ``metrics.csv`` written at every
+step; the two are timed in turns in one process. Prints the median of each and their ratio, and a JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from eoc.training.build import build_callbacks, build_dataset, build_loggers, build_module, build_trainer
+from eoc.training.run import quiet
+
+RATE = 0.1
+
+
+def lightning_seconds(config, dataset, folder: str) -> float:
+    """Seconds per step of the program's own loop."""
+    with open_dict(config):
+        config.logger.csv.folder = folder
+    module = build_module(config, dataset)
+    callbacks = build_callbacks(config)
+    trainer = build_trainer(config, callbacks, build_loggers(config))
+    marks: list[float] = []
+    take = module.optimizer_step
+
+    def marked(*args, **kwargs) -> None:
+        take(*args, **kwargs)
+        marks.append(time.perf_counter())
+
+    module.optimizer_step = marked
+    trainer.fit(module)
+    return (marks[-1] - marks[0]) / (len(marks) - 1)
+
+
+def hand_written_seconds(config, dataset, steps: int) -> float:
+    """Seconds per step of ten lines of torch."""
+    module = build_module(config, dataset)
+    network, loss_function = module.network, module.loss
+    groups = [{"params": [a], "lr": RATE * g} for a, g in zip(network.weights, network.rates, strict=True)]
+    optimizer = torch.optim.SGD(groups)
+    start = time.perf_counter()
+    for step in range(steps):
+        if step == 1:
+            start = time.perf_counter()
+        optimizer.zero_grad()
+        loss = loss_function(network(dataset.train_inputs), dataset.train_targets)
+        loss.backward()
+        optimizer.step()
+    return (time.perf_counter() - start) / (steps - 1)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("overrides", nargs="*", help="of the config, such as model.depth=9")
+    arguments = parser.parse_args()
+    quiet()
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        fixed = ["callbacks=none", "logger=csv", "schedule=constant", "schedule.unit=absolute", f"schedule.rate={RATE}"]
+        fixed.append(f"trainer.max_steps={arguments.steps}")
+        config = compose("config", overrides=fixed + arguments.overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    dataset = build_dataset(config)
+    ours, theirs = [], []
+    for _ in range(arguments.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            ours.append(1e3 * lightning_seconds(config, dataset, folder))
+        theirs.append(1e3 * hand_written_seconds(config, dataset, arguments.steps))
+    result = {
+        "program_ms": statistics.median(ours),
+        "hand_written_ms": statistics.median(theirs),
+        "difference_ms": statistics.median(a - b for a, b in zip(ours, theirs, strict=True)),
+        "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
+        "steps": arguments.steps,
+        "repeats": arguments.repeats,
+        "overrides": arguments.overrides,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": platform.processor() or platform.machine(),
+    }
+    print(
+        f"one step: {result['program_ms']:.2f} ms here, {result['hand_written_ms']:.2f} ms by hand, "
+        f"{result['difference_ms']:+.2f} ms, ratio {result['ratio']:.2f}"
+    )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
