@@ -32,7 +32,7 @@ class CurvatureProbe:
         self,
         k: int = 1,
         tolerance: float = 1e-3,
-        guards: int = 2,
+        guards: int = 1,
         max_products: int = 200,
         examples: int | None = None,
         chunk_size: int | None = None,

@@ -101,7 +101,7 @@ def test_zero_matrix_is_converged_at_once() -> None:
         [0.0, 0.0],
         True,
     )
-    assert (found.products, found.relative_bound) == (4, 0.0)
+    assert (found.products, found.relative_bound) == (3, 0.0)
 
 
 def test_spent_budget_is_said_and_its_bound_holds() -> None:
@@ -187,7 +187,7 @@ def test_non_finite_curvature_is_an_error() -> None:
         {"k": 4},
         {"guards": -1},
         {"tolerance": 0.0},
-        {"max_products": 2},
+        {"max_products": 1},
         {"which": "middle"},
         {"start": torch.ones(1, 4)},
         {"start": torch.ones(3)},

