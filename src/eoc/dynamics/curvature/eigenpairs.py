@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eoc.dynamics.curvature.memory import SpectralMemory
-from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.search import WHICH, Search
 from eoc.errors import InvalidInput, choice, integer, real
 

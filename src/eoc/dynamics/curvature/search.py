@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
-from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized, random_vector
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eoc.dynamics.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from eoc.dynamics.curvature.memory import SpectralMemory
-from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import inner
 from eoc.errors import InvalidInput, integer, real
 
