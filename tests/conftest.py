@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("eoc", "typechecking.shapes")
+
+# The tests' tensors are small: more threads would only wait for one another, for minutes on a busy machine.
+torch.set_num_threads(1)
