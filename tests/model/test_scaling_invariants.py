@@ -162,27 +162,33 @@ def test_fluctuations_grow_with_the_sum_of_inverse_widths(growth, width, activat
 # --- curvature of the whole network -----------------------------------------------------------------------------------
 
 
+def hessian(net: MLP, inputs: Tensor, residual: Tensor) -> Tensor:
+    """Hessian of the loss at a given residual f − y, taken whole, in the coordinates A_k/√g_k."""
+    sizes = [weight.numel() for weight in net.weights]
+    scale = [math.sqrt(rate) for rate in net.rates]
+    start = torch.cat([weight.detach().flatten() / s for weight, s in zip(net.weights, scale, strict=True)])
+    targets = net(inputs).detach() - residual
+
+    def loss(flat: Tensor) -> Tensor:
+        pieces = zip(flat.split(sizes), net.weights, scale, strict=True)
+        weights = {f"weights.{k}": (piece * s).view_as(w) for k, (piece, w, s) in enumerate(pieces)}
+        outputs = torch.func.functional_call(net, weights, (inputs,))
+        return (outputs - targets).square().sum() / (2 * len(inputs))
+
+    return torch.func.jacrev(torch.func.grad(loss))(start)
+
+
 @pytest.mark.parametrize("activation", ["relu", "abs"])
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_the_shares_add_up_to_the_curvature(name, activation):
     # λ_0 of a sum of positive matrices is at most the sum of their λ's, and at least the largest: how close to the
-    # sum is what "Σ K_k ~ λ_0" says. The Hessian is taken whole, by differentiating twice in the coordinates A_k/√g_k.
+    # sum is what "Σ K_k ~ λ_0" says.
     net, inputs = network(name, 0, 4, 12, seed=2, outputs=2, activation=activation), sphere(5, INPUTS)
     shares, gauss_newton = top(curvature_parts(net, inputs)), top(curvature_parts(net, inputs).sum(0))
     assert shares.max() < gauss_newton < shares.sum()
     assert gauss_newton > 0.65 * shares.sum()
 
-    sizes = [weight.numel() for weight in net.weights]
-    scale = [math.sqrt(rate) for rate in net.rates]
-    start = torch.cat([weight.detach().flatten() / s for weight, s in zip(net.weights, scale, strict=True)])
-    targets = 0.3 * normal(5, 2)
-
-    def loss(flat: Tensor) -> Tensor:
-        pieces = zip(flat.split(sizes), net.weights, scale, strict=True)
-        weights = {f"weights.{k}": (piece * s).view_as(w) for k, (piece, w, s) in enumerate(pieces)}
-        return (torch.func.functional_call(net, weights, (inputs,)) - targets).square().sum() / 10
-
-    curvature = top(torch.func.jacrev(torch.func.grad(loss))(start))
+    curvature = top(hessian(net, inputs, net(inputs).detach() - 0.3 * normal(5, 2)))
     assert curvature.item() == pytest.approx(shares.sum().item(), rel=0.25)
 
 
@@ -216,3 +222,14 @@ def test_richness_moves_features_and_keeps_curvature(name, rho):
     torch.testing.assert_close(rich(inputs), plain(inputs) / rho, **exact)
     expected = rho * relative_changes(plain, inputs, residual)
     torch.testing.assert_close(relative_changes(rich, inputs, residual), expected, rtol=1e-9, atol=0.0)
+
+
+def test_richness_scales_the_residual_part_of_the_hessian():
+    # The Hessian is the Gauss-Newton matrix, which stays, and a part linear in the residual, which goes with ρ.
+    inputs, residual, zero = sphere(5, INPUTS), normal(5, 2), torch.zeros(5, 2, dtype=torch.float64)
+    plain, rich = (network("nup", 1.0, 3, 5, seed=3, outputs=2, richness=value) for value in (1.0, 0.25))
+    gauss_newton = hessian(plain, inputs, zero)
+    torch.testing.assert_close(hessian(rich, inputs, zero), gauss_newton)
+    residual_part = hessian(plain, inputs, residual) - gauss_newton
+    assert residual_part.abs().max() > 0.01
+    torch.testing.assert_close(hessian(rich, inputs, residual) - gauss_newton, 0.25 * residual_part)
