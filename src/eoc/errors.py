@@ -96,5 +96,6 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
 
 def _range(minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None) -> str:
     bounds = ((minimum, "of at least"), (above, "above"), (maximum, "of at most"), (below, "below"))
-    said = [f"{words} {bound:g}" for bound, words in bounds if bound is not None]
+    # Twelve digits, so that the size of a large data set is not shown as 1.28117e+06.
+    said = [f"{words} {bound:.12g}" for bound, words in bounds if bound is not None]
     return (" " + " and ".join(said)) if said else ""

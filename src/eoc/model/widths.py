@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eoc.errors import integer, real
+from eoc.errors import InvalidInput, integer, real
 
 
 def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
@@ -22,7 +22,11 @@ def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
     depth = integer("depth", depth, minimum=2)
     width = integer("width", width, minimum=1)
     growth = real("growth", growth, minimum=0.0)
-    return tuple(round(width * k**growth) for k in range(1, depth))
+    try:
+        return tuple(round(width * k**growth) for k in range(1, depth))
+    except OverflowError as error:
+        rule = f"at depth={depth} the last hidden layer would be too wide to count: choose a smaller growth"
+        raise InvalidInput("growth", growth, rule) from error
 
 
 def inverse_width_sum(widths: tuple[int, ...]) -> float:
