@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,16 +100,22 @@ def crash_at(step: int) -> Callable[[EdgeOfChaosModule, int], None]:
     return then
 
 
-def composed(folder: Path, *overrides: str) -> DictConfig:
-    """Compose the config with ``folder`` as the run folder, and leave ``.hydra/config.yaml`` there."""
+@functools.cache
+def _compose(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+        return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def composed(folder: Path, *overrides: str, ckpt_path: Path | None = None) -> DictConfig:
+    """Compose the config with ``folder`` as the run folder, and leave ``.hydra/config.yaml`` there."""
+    config = copy.deepcopy(_compose(*overrides))
     with open_dict(config):
         config.hydra.runtime.output_dir = str(folder)
         config.hydra.runtime.cwd = str(folder.parent)
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
+    config.ckpt_path = None if ckpt_path is None else str(ckpt_path)
     written = folder / CONFIG
     written.parent.mkdir(parents=True, exist_ok=True)
     written.write_text(OmegaConf.to_yaml(config))
@@ -115,10 +123,13 @@ def composed(folder: Path, *overrides: str) -> DictConfig:
 
 
 def trained(
-    folder: Path, *overrides: str, then: Callable[[EdgeOfChaosModule, int], None] | None = None, small: bool = True
+    folder: Path,
+    *overrides: str,
+    ckpt_path: Path | None = None,
+    then: Callable[[EdgeOfChaosModule, int], None] | None = None,
 ) -> Run:
     """Run the main job, made `SMALL`, with ``overrides`` into ``folder``."""
-    config = composed(folder, *(SMALL if small else ()), *overrides)
+    config = composed(folder, *SMALL, *overrides, ckpt_path=ckpt_path)
     watch = Watch(then)
     build = run_room.build_callbacks
     with patch.object(run_room, "build_callbacks", lambda node: [*build(node), watch]):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import EVERY_STEP, NO_FIGURE, Run, trained
 from torch import Tensor
 
 from eoc.data import Batches
 from eoc.training.module import EdgeOfChaosModule
+from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {
