@@ -154,3 +154,12 @@ def test_the_random_states_come_back(tmp_path: Path) -> None:
     assert [torch_draw for torch_draw, _ in cut.values()] == [torch_draw for torch_draw, _ in whole.values()]
     np.random.seed(11)  # noqa: NPY002
     assert [numpy_draw for _, numpy_draw in cut.values()] == np.random.rand(12).tolist()  # noqa: NPY002
+
+
+def test_a_torn_row_is_left_behind(tmp_path: Path) -> None:
+    overrides = [*RUN, "callbacks.checkpoint.every=7"]
+    whole = trained(tmp_path / "whole", *overrides)
+    checkpoint = crashed(tmp_path / "cut", 9, *overrides)
+    with (tmp_path / "cut" / METRICS).open("a") as file:
+        file.write("1")  # of "10,…"
+    assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
