@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY
+from eoc.training.random_state import random_state, restore_random_state
 from support import NO_FIGURE, Crash, Run, crash_at, trained
 
 RUN = (
@@ -154,6 +156,14 @@ def test_the_random_states_come_back(tmp_path: Path) -> None:
     assert [torch_draw for torch_draw, _ in cut.values()] == [torch_draw for torch_draw, _ in whole.values()]
     np.random.seed(11)  # noqa: NPY002
     assert [numpy_draw for _, numpy_draw in cut.values()] == np.random.rand(12).tolist()  # noqa: NPY002
+
+
+def test_pythons_random_numbers_are_kept_too() -> None:
+    before = random_state()
+    drawn = random.random(), torch.rand(()).item(), float(np.random.rand()), float(np.random.randn())  # noqa: NPY002
+    restore_random_state(before)
+    again = random.random(), torch.rand(()).item(), float(np.random.rand()), float(np.random.randn())  # noqa: NPY002
+    assert again == drawn
 
 
 def test_a_torn_row_is_left_behind(tmp_path: Path) -> None:
