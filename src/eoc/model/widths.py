@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from eoc.errors import integer, real
+import math
+
+from eoc.errors import InvalidInput, integer, real
+
+LARGEST_WIDTH = 10**9  # units; beyond it even the sizes of tensors overflow
 
 
 def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
@@ -22,6 +26,9 @@ def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
     depth = integer("depth", depth, minimum=2)
     width = integer("width", width, minimum=1)
     growth = real("growth", growth, minimum=0.0)
+    if width > LARGEST_WIDTH or growth * math.log(depth - 1) > math.log(LARGEST_WIDTH / width):
+        rule = f"with depth {depth} and growth {growth:g} a hidden layer would have over {LARGEST_WIDTH:,} units"
+        raise InvalidInput("width", width, f"{rule}; reduce one of them")
     return tuple(round(width * k**growth) for k in range(1, depth))
 
 
