@@ -130,7 +130,10 @@ def _as_written(value: object) -> str:
 
 def _range(minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None) -> str:
     bounds = ((minimum, "of at least"), (above, "above"), (maximum, "of at most"), (below, "below"))
+    # Integers in full, so that the size of a large data set is not shown as 1.28117e+06.
     said = [
-        f"{words} {bound if isinstance(bound, int) else f'{bound:g}'}" for bound, words in bounds if bound is not None
+        f"{words} {bound if isinstance(bound, int) else format(bound, 'g')}"
+        for bound, words in bounds
+        if bound is not None
     ]
     return (" " + " and ".join(said)) if said else ""

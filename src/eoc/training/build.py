@@ -16,7 +16,6 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eoc.data import Dataset
-from eoc.data.subsets import LARGEST_SEED
 from eoc.errors import InvalidInput, RunFailure, boolean, choice, integer, real, under, unknown
 from eoc.model import LOSSES, MLP, cross_entropy
 from eoc.training.callbacks.base import Measurement
@@ -65,7 +64,7 @@ def build_dataset(config: DictConfig) -> Dataset:
 
 def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfChaosModule:
     """Build network, schedule and probe around a data set (loaded if not given)."""
-    seed = integer("seed", config.seed, 0, LARGEST_SEED)
+    seed = integer("seed", config.seed, 0, 2**32 - 1)
     momentum = real("optimizer.momentum", config.optimizer.get("momentum"), minimum=0.0, below=1.0)
     loss = LOSSES[choice("loss.name", config.loss.get("name"), LOSSES)]
     schedule = make("schedule", config.schedule)

@@ -8,7 +8,6 @@ from tempfile import TemporaryFile
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
-from eoc.data.subsets import LARGEST_SEED
 from eoc.errors import InvalidInput, closest, integer, text, unknown
 from eoc.tracking.run_folder import SUMMARY
 from eoc.training.callbacks.base import Measurement
@@ -53,7 +52,7 @@ def check_settings(config: DictConfig) -> None:
         text(f"paths.{path}", config.paths[path])
     for key in ("name", "objective", *(["ckpt_path"] if config.ckpt_path is not None else [])):
         text(key, config[key])
-    integer("seed", config.seed, 0, LARGEST_SEED)
+    integer("seed", config.seed, 0, 2**32 - 1)
 
 
 def check_objective(objective: str, module: EdgeOfChaosModule, callbacks: list[Callback]) -> None:

@@ -46,12 +46,12 @@ class Recorder(StepCallback):
         module.metrics.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best values so far."""
-        return {"best": self.best, "unconverged": self.unconverged}
+        """Return the last and the best values so far."""
+        return {"last": self.last, "best": self.best, "unconverged": self.unconverged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back."""
-        self.best, self.unconverged = state_dict["best"], state_dict["unconverged"]
+        self.last, self.best, self.unconverged = (state_dict[name] for name in ("last", "best", "unconverged"))
 
     def _log(self, module: EdgeOfChaosModule) -> None:
         row = to_numbers(module.metrics)
