@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from eoc.errors import InvalidInput, boolean, choice, integer, real, under
+from eoc.errors import InvalidInput, boolean, choice, integer, real, text, under, unknown
 
 
 def sentence(call) -> str:
@@ -47,7 +47,7 @@ def test_integer_accepts(value):
 @pytest.mark.parametrize("value", [1, 11, 2.0, 2.5, "2", None, True, float("nan")])
 def test_integer_refuses(value):
     said = sentence(lambda: integer("n", value, minimum=2, maximum=10))
-    shown = value if isinstance(value, str) else repr(value)
+    shown = "null" if value is None else "true" if value is True else value
     assert said == f"n={shown} is not possible: it must be an integer of at least 2 and of at most 10."
 
 
@@ -87,3 +87,28 @@ def test_choice():
     assert choice("kind", "b", ("a", "b")) == "b"
     assert sentence(lambda: choice("kind", "c", {"a": 1, "b": 2})) == "kind=c is not possible: it must be one of a, b."
     assert "one of a, b" in sentence(lambda: choice("kind", ["a"], ("a", "b")))  # unhashable, still a sentence
+
+
+@pytest.mark.parametrize("value", [None, "", 3, ["a"]])
+def test_text_refuses(value):
+    assert sentence(lambda: text("name", value)).endswith("is not possible: it must be a text that is not empty.")
+
+
+def test_text_accepts():
+    assert text("name", "a run") == "a run"
+
+
+def test_an_unknown_key_is_told_what_is_there_and_what_was_probably_meant():
+    said = str(unknown("model.dept", 3, ["width", "depth"]))
+    assert said == "model.dept=3 is not possible: there is no key model.dept; model has width, depth (perhaps depth?)."
+    assert str(unknown("foo", 1, [])) == "foo=1 is not possible: there is no key foo; the config has no keys."
+    assert str(unknown("a.hidden", 1, ["x"], ["hiding"])).endswith("a has x (perhaps hiding?).")
+
+
+def test_a_choice_suggests_only_what_is_close():
+    assert sentence(lambda: choice("kind", "rellu", ["relu", "abs"])).endswith("one of relu, abs (perhaps relu?).")
+    assert sentence(lambda: choice("kind", "banana", ["relu", "abs"])).endswith("one of relu, abs.")
+
+
+def test_an_empty_value_is_seen():
+    assert sentence(lambda: integer("n", "")).startswith("n='' is not possible")

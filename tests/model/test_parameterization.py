@@ -110,7 +110,7 @@ def test_a_new_row_is_all_that_a_new_rule_needs(monkeypatch):
             {"parameterization": "foo"},
             "parameterization=foo is not possible: it must be one of nup, mup, mup_inverse_depth, ntp, sp.",
         ),
-        ({"parameterization": None}, "parameterization=None is not possible: it must be one of nup, mup,"),
+        ({"parameterization": None}, "parameterization=null is not possible: it must be one of nup, mup,"),
         ({"role": "output"}, "role=output is not possible: it must be one of input, hidden, readout."),
         ({"richness": 0.0}, "richness=0.0 is not possible: it must be a finite number above 0."),
         ({"richness": -1.0}, "richness=-1.0 is not possible: it must be a finite number above 0."),

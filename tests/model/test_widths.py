@@ -44,13 +44,14 @@ def test_inverse_width_sum_reaches_its_bound():
     [
         ((1, 8, 0.0), "depth=1 is not possible: it must be an integer of at least 2."),
         ((2.0, 8, 0.0), "depth=2.0 is not possible: it must be an integer of at least 2."),
-        ((True, 8, 0.0), "depth=True is not possible: it must be an integer of at least 2."),
+        ((True, 8, 0.0), "depth=true is not possible: it must be an integer of at least 2."),
         (("3", 8, 0.0), "depth=3 is not possible: it must be an integer of at least 2."),
         ((3, 0, 0.0), "width=0 is not possible: it must be an integer of at least 1."),
         ((3, 8, -0.1), "growth=-0.1 is not possible: it must be a finite number of at least 0."),
         ((3, 8, math.inf), "growth=inf is not possible: it must be a finite number of at least 0."),
         ((3, 8, math.nan), "growth=nan is not possible: it must be a finite number of at least 0."),
-        ((9, 8, 1e4), "growth=10000.0 is not possible: at depth=9 the last hidden layer would be too wide to count"),
+        ((9, 8, 1e4), "growth=10000.0 is not possible: at depth=9, width=8 the last hidden layer would have over 1"),
+        ((3, 2 * 10**9, 0.0), "width=2000000000 is not possible: it must be an integer of at most 1000000000."),
     ],
 )
 def test_refusals(arguments, complaint):
