@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
+from eoc.errors import text
 from eoc.tracking.run_folder import METRICS
 
 
@@ -20,7 +21,7 @@ class CSVLog(Logger):
 
     def __init__(self, folder: str) -> None:
         super().__init__()
-        self.path = Path(folder) / METRICS
+        self.path = Path(text("folder", folder)) / METRICS
         self._columns: list[str] = []
         self._file: Any = None
 
@@ -53,7 +54,10 @@ class CSVLog(Logger):
             self._file = None
 
     def resume(self, folder: Path, before: int) -> None:
-        """Begin with the rows of another (or the same) run folder whose step is below ``before``."""
+        """Begin with the rows of another (or the same) run folder whose step is below ``before``.
+
+        A torn last line, of a run that was killed while writing, is left out.
+        """
         rows = _rows(folder / METRICS)
         if rows:
             self._rewrite(rows[0], [row for row in rows[1:] if row and row[0].isdigit() and int(row[0]) < before])
@@ -79,5 +83,5 @@ class CSVLog(Logger):
 def _rows(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.reader(file))
+    text = path.read_text()
+    return list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))

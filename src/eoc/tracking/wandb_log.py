@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_warn
 
-from eoc.errors import choice
+from eoc.errors import InvalidInput, real, text
 
 T = TypeVar("T")
+
+MODES = ("offline", "online", "disabled")
 
 
 class WandbLog(Logger):
@@ -42,16 +44,20 @@ class WandbLog(Logger):
         init_seconds: float = 20.0,
     ) -> None:
         super().__init__()
-        self.mode: Any = choice("mode", mode, ("offline", "online", "disabled"))
+        if mode not in MODES:
+            raise InvalidInput("mode", mode, f"it must be one of {', '.join(MODES)} (WANDB_MODE sets the default)")
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+            raise InvalidInput("tags", tags, "it must be a list of texts, [a,b]")
+        self.mode: Any = mode
         self._settings: dict[str, Any] = {
-            "project": project,
-            "name": name,
-            "group": group,
+            "project": text("project", project),
+            "name": _optional("name", name),
+            "group": _optional("group", group),
             "tags": list(tags),
-            "entity": entity,
+            "entity": _optional("entity", entity),
         }
-        self.root = Path(root).absolute()
-        self._init_seconds = init_seconds
+        self.root = Path(text("root", root)).absolute()
+        self._init_seconds = real("init_seconds", init_seconds, above=0.0)
         self.run_id: str | None = None
         self._config: dict[str, Any] = {}
         self._run: Any = None
@@ -92,14 +98,14 @@ class WandbLog(Logger):
 
     def log_summary(self, values: dict[str, Any]) -> None:
         """Set the run's summary values."""
-        if self._run is not None:
+        if self._run is not None and not self._lost:
             self._guard(lambda: self._run.summary.update(values))
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close the run; the next run of this process opens one of its own."""
-        if self._run is not None:
-            self._guard(lambda: self._run.finish(exit_code=exit_code))
-            self._run = None
+        """Close the run, a lost one too; the next run of this process opens one of its own."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._guard(lambda: run.finish(exit_code=exit_code))
 
     def _started(self) -> Any:
         if self._run is None and not self._lost:
@@ -130,11 +136,14 @@ class WandbLog(Logger):
 
     def _guard(self, call: Callable[[], T]) -> T | None:
         """Do it, or say once that W&B is lost and go on: ``metrics.csv`` has everything."""
-        if self._lost:
-            return None
         try:
             return call()
         except Exception as error:
+            if not self._lost:
+                rank_zero_warn(f"W&B stopped ({error}); the run goes on without it, metrics.csv has every value")
             self._lost = True
-            rank_zero_warn(f"W&B stopped ({error}); the run goes on without it, metrics.csv has every value")
             return None
+
+
+def _optional(key: str, value: object) -> str | None:
+    return None if value is None else text(key, value)

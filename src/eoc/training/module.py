@@ -5,11 +5,10 @@ Row t of the metrics describes the weights θ_t and the update Δ_t = θ_{t+1} �
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
@@ -20,10 +19,10 @@ from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
 from eoc.training.probe import CurvatureProbe
+from eoc.training.random_state import random_state, restore_random_state
 
-EVALUATION_CHUNK = (
-    8192  # examples in one forward pass of an evaluation; bounds memory, changes no value beyond rounding
-)
+# Examples in one forward pass of an evaluation: bounds memory, changes no value beyond rounding.
+EVALUATION_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -224,23 +223,3 @@ class EdgeOfChaosModule(LightningModule):
         self._probe.load_state_dict(state["probe"])
         self._cosines_state = state["cosines"]
         restore_random_state(state["random"])
-
-
-def random_state() -> dict[str, Any]:
-    """The global random states of torch and numpy as tensors and plain values."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [str(kind), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)],
-    }
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Take back what `random_state` returned; CUDA states only where as many devices are there."""
-    torch.set_rng_state(state["torch"])
-    cuda: Sequence[Tensor] = state["cuda"]
-    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(list(cuda))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002

@@ -39,19 +39,23 @@ class Recorder(StepCallback):
         module.metrics.clear()
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
-        """Log the last row: θ_T, from which no update was taken."""
-        module.metrics.update(module.evaluate("train"))
-        module.metrics.update(module.evaluate("test"))
+        """Log the last row: θ_T, from which no update was taken; a loss that is not finite there is divergence too."""
+        for part in ("train", "test"):
+            if f"{part}/loss" not in module.metrics:
+                module.metrics.update(module.evaluate(part))
+        loss = float(module.metrics["train/loss"])
+        if not math.isfinite(loss):
+            module.diverge(f"the training loss is {loss}")
         self._log(module)
         module.metrics.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best values so far."""
-        return {"best": self.best, "unconverged": self.unconverged}
+        """Return the last and the best values so far."""
+        return {"last": self.last, "best": self.best, "unconverged": self.unconverged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back."""
-        self.best, self.unconverged = state_dict["best"], state_dict["unconverged"]
+        self.last, self.best, self.unconverged = (state_dict[name] for name in ("last", "best", "unconverged"))
 
     def _log(self, module: EdgeOfChaosModule) -> None:
         row = to_numbers(module.metrics)

@@ -1,0 +1,175 @@
+"""A run that was cut and goes on from its checkpoint equals the one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY
+from eoc.training.random_state import random_state, restore_random_state
+from support import NO_FIGURE, Crash, Run, crash_at, trained
+
+RUN = (
+    NO_FIGURE,
+    "trainer.max_steps=12",
+    "callbacks.evaluation.every=5",
+    "callbacks.features.every=2",
+    "callbacks.curvature.top_every=6",
+)
+STOCHASTIC = ["dataset.batch_size=13", "optimizer=momentum"]
+CASES = {
+    "constant": ["schedule=constant", "schedule.rate=1.9", "loss=cross_entropy"],
+    "warmup": ["schedule=warmup", "schedule.warmup_steps=9", *STOCHASTIC],
+    "cosine": ["schedule=cosine", "schedule.warmup_steps=2", "optimizer=momentum"],
+    "geometric": ["schedule.interval=3", "schedule.smoothing=2", "schedule.cooldown=0.4"],
+    "geometric, stochastic": ["schedule.interval=3", "schedule.smoothing=2", *STOCHASTIC],
+    "alignment": ["schedule=alignment", "schedule.gain=0.2"],
+    "alignment, stochastic": ["schedule=alignment", "schedule.gain=0.2", *STOCHASTIC],
+}
+
+
+def same(first: Any, second: Any) -> bool:
+    """Equality with NaN equal to itself."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    both_nan = isinstance(first, float) and isinstance(second, float) and math.isnan(first) and math.isnan(second)
+    return both_nan or first == second
+
+
+def timeless(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not name.endswith("milliseconds")}
+
+
+def assert_equal(run: Run, whole: Run) -> None:
+    assert whole.columns["step"] == list(range(13))
+    columns, expected = timeless(run.columns), timeless(whole.columns)
+    assert columns.keys() == expected.keys()
+    for name in expected:
+        assert same(columns[name], expected[name]), name
+    for weight, other in zip(run.path[-1], whole.path[-1], strict=True):
+        assert torch.equal(weight, other)
+    for key in ("status", "steps", "best", "unconverged_probes"):
+        assert run.summary[key] == whole.summary[key], key
+    assert timeless(run.summary["final"]) == timeless(whole.summary["final"])
+
+
+def written_steps(folder: Path) -> list[int]:
+    """The steps of the rows as they lie in the file, before a reader sorts them."""
+    lines = (folder / METRICS).read_text().splitlines()
+    return [int(line.split(",")[lines[0].split(",").index("step")]) for line in lines[1:]]
+
+
+def crashed(folder: Path, step: int, *overrides: str) -> Path:
+    """Run until ``step`` has its row and then crash; return the checkpoint that is left."""
+    with pytest.raises(Crash):
+        trained(folder, *overrides, then=crash_at(step))
+    assert not (folder / SUMMARY).exists()
+    assert max(written_steps(folder)) == step
+    return folder / CHECKPOINT
+
+
+@pytest.mark.parametrize("overrides", CASES.values(), ids=CASES)
+def test_a_continued_run_equals_the_uninterrupted_one(overrides: list[str], tmp_path: Path) -> None:
+    overrides = [*RUN, *overrides, "callbacks.checkpoint.every=7"]
+    whole = trained(tmp_path / "whole", *overrides)
+    checkpoint = crashed(tmp_path / "crashed", 9, *overrides)  # rows 7, 8, 9 lie beyond the checkpoint
+
+    elsewhere = trained(tmp_path / "elsewhere", *overrides, ckpt_path=checkpoint)
+    assert len(elsewhere.path) == 6  # θ_7 … θ_12
+    assert_equal(elsewhere, whole)
+    assert written_steps(tmp_path / "elsewhere") == list(range(13))
+
+    assert_equal(trained(tmp_path / "crashed", *overrides, ckpt_path=checkpoint), whole)
+    assert written_steps(tmp_path / "crashed") == list(range(13))
+
+
+@pytest.mark.parametrize("cut", [1, 6, 11])
+def test_a_run_may_be_cut_anywhere(cut: int, tmp_path: Path) -> None:
+    overrides = [
+        *RUN,
+        "schedule.interval=3",
+        "schedule.smoothing=2",
+        "callbacks.update_cosines.every=3",
+        "callbacks.curvature.every=2",
+        "callbacks.checkpoint.every=1",
+    ]
+    whole = trained(tmp_path / "whole", *overrides)
+    checkpoint = crashed(tmp_path / "cut", cut, *overrides)
+    assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
+
+
+def test_what_was_last_known_before_the_cut_is_in_the_summary(tmp_path: Path) -> None:
+    # λ and the cosines are measured at step 0 alone, and not again in what remains.
+    overrides = [
+        *RUN,
+        "schedule=constant",
+        "~callbacks.curvature",
+        "callbacks.update_cosines.every=20",
+        "callbacks.checkpoint.every=7",
+    ]
+    overrides.remove("callbacks.curvature.top_every=6")
+    whole = trained(tmp_path / "whole", *overrides)
+    assert whole.summary["final"]["lr_x_sharpness"] == pytest.approx(1.0)
+    checkpoint = crashed(tmp_path / "cut", 9, *overrides)
+    assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
+
+
+def test_a_finished_run_goes_on_as_a_longer_one(tmp_path: Path) -> None:
+    overrides = [*RUN, "schedule=constant", "callbacks.features.every=1"]
+    whole = trained(tmp_path / "whole", *overrides)
+    short = trained(tmp_path / "short", *overrides, "trainer.max_steps=5")
+    assert short.summary["steps"] == 5
+    longer = trained(tmp_path / "longer", *overrides, ckpt_path=tmp_path / "short" / CHECKPOINT)
+    assert_equal(longer, whole)
+    assert written_steps(tmp_path / "longer") == list(range(13))
+    assert written_steps(tmp_path / "short") == list(range(6))  # the shorter one is left as it was
+
+
+def test_the_random_states_come_back(tmp_path: Path) -> None:
+    def drawing(drawn: dict[int, Any], stop: int = -1) -> Any:
+        """Draw behind every step, as a user's callback may."""
+
+        def then(module: Any, step: int) -> None:  # noqa: ARG001
+            if step == stop:
+                raise Crash
+            drawn[step] = (torch.rand(()).item(), float(np.random.rand()))  # noqa: NPY002
+
+        return then
+
+    overrides = [*RUN, "callbacks.checkpoint.every=7"]
+    whole: dict[int, Any] = {}
+    trained(tmp_path / "whole", *overrides, then=drawing(whole))
+    cut: dict[int, Any] = {}
+    np.random.seed(11)  # noqa: NPY002
+    with pytest.raises(Crash):
+        trained(tmp_path / "cut", *overrides, then=drawing(cut, stop=8))
+    np.random.seed(12)  # noqa: NPY002
+    trained(tmp_path / "cut", *overrides, ckpt_path=tmp_path / "cut" / CHECKPOINT, then=drawing(cut))
+    assert [torch_draw for torch_draw, _ in cut.values()] == [torch_draw for torch_draw, _ in whole.values()]
+    np.random.seed(11)  # noqa: NPY002
+    assert [numpy_draw for _, numpy_draw in cut.values()] == np.random.rand(12).tolist()  # noqa: NPY002
+
+
+def test_pythons_random_numbers_are_kept_too() -> None:
+    before = random_state()
+    drawn = random.random(), torch.rand(()).item(), float(np.random.rand()), float(np.random.randn())  # noqa: NPY002
+    restore_random_state(before)
+    again = random.random(), torch.rand(()).item(), float(np.random.rand()), float(np.random.randn())  # noqa: NPY002
+    assert again == drawn
+
+
+def test_a_torn_row_is_left_behind(tmp_path: Path) -> None:
+    overrides = [*RUN, "callbacks.checkpoint.every=7"]
+    whole = trained(tmp_path / "whole", *overrides)
+    checkpoint = crashed(tmp_path / "cut", 9, *overrides)
+    with (tmp_path / "cut" / METRICS).open("a") as file:
+        file.write("1")  # of "10,…"
+    assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
