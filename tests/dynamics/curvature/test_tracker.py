@@ -42,6 +42,25 @@ def test_every_step_through_a_crossing_is_right_and_cheaper_than_a_cold_start() 
     assert max(costs[1:]) < costs[0]
 
 
+def test_bouncing_with_period_two_starts_from_the_probe_before_the_last() -> None:
+    def at(step: int) -> torch.Tensor:
+        # Two sides of a valley with different eigenvectors, both drifting slowly.
+        basis = random_basis(150, seed=step % 2)
+        turn = torch.randn(150, 150, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        basis = basis @ torch.matrix_exp(0.0005 * (step // 2) * (turn - turn.T))
+        top = [3.0 + 0.01 * step, 2.8, 2.6, 2.5]
+        spectrum = torch.tensor([*top, *torch.linspace(-0.5, 1.5, 146).tolist()], dtype=torch.float64)
+        return basis @ torch.diag(spectrum) @ basis.T
+
+    tracker, costs = CurvatureTracker(), []
+    for step in range(16):
+        found = tracker.probe(MatrixOperator(at(step)))
+        assert float(found.values[0]) == pytest.approx(3.0 + 0.01 * step, rel=1e-3)
+        costs.append(found.products)
+    assert tracker.state_dict()["lag"] == 2
+    assert max(costs[4:]) <= 4 < min(costs[1:2])
+
+
 def test_resumed_tracker_continues_bit_for_bit() -> None:
     matrices = [m for m, _ in path(8)]
     whole = CurvatureTracker(k=2)

@@ -97,7 +97,7 @@ def top_eigenpairs(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     with torch.inference_mode(False), torch.no_grad():
         search = Search(operator, k, guards, which, start if isinstance(start, SpectralMemory) else None)
-        complete = search.begin(rows, generator)
+        complete = search.begin(rows, generator, max_products)
         rounds = 0 if complete else math.ceil(math.log(operator.size))
         while True:
             search.project()

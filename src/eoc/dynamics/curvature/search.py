@@ -50,14 +50,32 @@ class Search:
         """Number of vectors in the basis."""
         return len(self._V)
 
-    def begin(self, rows: Tensor | None, generator: torch.Generator) -> bool:
-        """Fill the first block from ``rows``, then with random vectors; return whether none of these were needed."""
+    def begin(self, rows: Tensor | None, generator: torch.Generator, max_products: int) -> bool:
+        """Fill the first block from ``rows``, then with random vectors where needed; return whether none were."""
         self._extend([] if rows is None else list(rows[: self._block].to(self._U)))
         self._cold = self.dimension < self._block
         while self.dimension < self._block:
             self._extend([random_vector(self._operator.size, generator, self._U)])
         self._multiply()
+        if self._disappointed():
+            # The memory is of another operator: forget it, and look for what it may have hidden.
+            empty = torch.zeros(self.dimension, 0, dtype=torch.float64)
+            self._U, self._values, self._C, self._D = self._U[:0], self._values[:0], empty, empty
+            self._cold = True
+            room = min(max_products, self._operator.size) - self.dimension
+            self._extend(
+                [random_vector(self._operator.size, generator, self._U) for _ in range(min(self._block, room))]
+            )
+            self._multiply()
         return not self._cold
+
+    def _disappointed(self) -> bool:
+        """Return whether the best Ritz value falls short of the remembered one by more than half."""
+        if not len(self._values):
+            return False
+        best = float(self._rank(torch.linalg.eigvalsh(self._T)).max())
+        promised = float(self._rank(self._values).max())
+        return promised - best > abs(promised) / 2
 
     def project(self) -> None:
         """Solve the Rayleigh-Ritz problem, and compute the residuals of the block."""
@@ -85,7 +103,8 @@ class Search:
         lowest = self.values[self._k - 1]
         reach = self.norms if self._cold else self.norms.square() / (lowest.abs() / 2).clamp(min=limit)
         highest = self._rank(self.values[: self._block]) + reach
-        return wanted or [j for j in open_pairs if float(highest[j]) > float(self._rank(lowest)) + limit]
+        slack = limit if self._cold else 0.0
+        return wanted or [j for j in open_pairs if float(highest[j]) > float(self._rank(lowest)) + slack]
 
     def unexplored(self) -> list[int]:
         """Return the indices of all pairs of the block whose residuals are more than rounding."""

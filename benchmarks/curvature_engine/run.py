@@ -1,0 +1,212 @@
+"""What the sharpness costs and how right it is, against the alternatives: ``make bench``.
+
+Trains 784-256-256-256-10 on 1,000 MNIST images by full-batch descent at the edge of stability (a constant rate) and
+in the catapult phase (rate 2.5 / sharpness). At every step each method of `methods.py` estimates the sharpness; its
+error is taken against SciPy's eigsh in float64, its cost in units of a gradient's time, measured at the same step.
+Peers, which start anew each time, run on a few steps only. Results go to results.json, figures to docs/images.
+
+With one thread (the default) the clock is the process's CPU time, which other work on the machine disturbs least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from figures import draw
+from methods import METHODS, PEERS, Problem, products_table, reference
+from torch import Tensor
+
+from eoc.data import mnist
+from eoc.dynamics.curvature import CurvatureTracker, critical_sharpness
+from eoc.model import MLP
+
+HERE = Path(__file__).parent
+KAPPA = {"edge_of_stability": None, "catapult": 2.5}
+
+
+def timed(call: Callable[[], object], clock: Callable[[], float]) -> tuple[float, object]:
+    start = clock()
+    result = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return clock() - start, result
+
+
+def network(width: int = 256, seed: int = 0) -> MLP:
+    return MLP(784, 10, parameterization="mup", depth=4, width=width, growth=0, seed=seed)
+
+
+def descend(problem: Problem, gradient: list[Tensor], rate: float) -> None:
+    with torch.no_grad():
+        for weight, slope, factor in zip(problem.weights, gradient, problem.metric, strict=True):
+            weight -= rate * factor * slope
+
+
+def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Callable[[], float]) -> dict:
+    """Train through one phase with every method at every step."""
+    driver = CurvatureTracker()
+    rate = 1.5 / float(driver.probe(problem.operator()).values[0])
+    while True:  # up to the start of the phase
+        sharpness = float(driver.probe(problem.operator()).values[0])
+        if KAPPA[phase] is not None or rate * sharpness >= 2:
+            break
+        descend(problem, problem.gradient(), rate)
+    methods = {name: make() for name, make in METHODS.items()}
+    rows: list[dict] = []
+    last_rate = 1 / sharpness
+    for step in range(options.steps):
+        gradient_seconds = min(timed(problem.gradient, clock)[0] for _ in range(3))
+        row: dict = {"step": step, "gradient_seconds": gradient_seconds, "methods": {}, "peers": {}}
+        for name, method in methods.items():
+            seconds, (value, bound, products) = timed(lambda method=method: method(problem), clock)
+            row["methods"][name] = {
+                "value": value,
+                "bound": bound,
+                "products": products,
+                "gradients": seconds / gradient_seconds,
+            }
+        sharpness = row["methods"]["tracker"]["value"]
+        direction = [factor * slope for factor, slope in zip(problem.metric, problem.gradient(), strict=True)]
+        arguments = (problem.loss, problem.weights, direction, problem.batches, last_rate)
+        seconds, critical = timed(lambda arguments=arguments: critical_sharpness(*arguments), clock)
+        last_rate = critical.rate
+        row["critical"] = {
+            "value": critical.value,
+            "evaluations": critical.evaluations,
+            "gradients": seconds / gradient_seconds,
+        }
+        if step % options.reference_every == 0:
+            row["reference"] = reference(problem, methods["tracker"].tracker)
+        if options.steps // 2 <= step < options.steps // 2 + options.peer_steps:
+            for name, peer in PEERS.items():
+                seconds, value = timed(lambda peer=peer: peer(problem), clock)
+                row["peers"][name] = {"value": value, "gradients": seconds / gradient_seconds}
+        row["rate_x_sharpness"] = KAPPA[phase] or rate * sharpness
+        descend(problem, problem.gradient(), KAPPA[phase] / sharpness if KAPPA[phase] else rate)
+        rows.append(row)
+        if step % 10 == 9:
+            print(f"{phase} step {step + 1}: {json.dumps(summary(rows)['methods']['tracker'])}", flush=True)
+    return {"summary": summary(rows), "rows": rows}
+
+
+def summary(rows: list[dict]) -> dict:
+    """Medians and worst cases over the steps."""
+
+    def table(kind: str) -> dict:
+        result = {}
+        for name in {name: None for row in rows for name in row[kind]}:
+            there = [row for row in rows if name in row[kind] and row[kind][name]["value"] is not None]
+            known = [(row[kind][name], row["reference"]) for row in there if "reference" in row]
+            errors = [abs(m["value"] - r) / r for m, r in known]
+            entry = {
+                "gradients_median": statistics.median(row[kind][name]["gradients"] for row in there),
+                "error_median": statistics.median(errors) if errors else None,
+                "error_worst": max(errors, default=None),
+                "compared": len(errors),
+            }
+            if kind == "methods":
+                products = [row[kind][name]["products"] for row in there]
+                entry |= {"products_median": statistics.median(products), "products_most": max(products)}
+                bounded = [(e, m["bound"]) for e, (m, _) in zip(errors, known, strict=True) if m["bound"] is not None]
+                entry["bound_exceeded"] = sum(e > b + 1e-6 for e, b in bounded) if bounded else None
+            result[name] = entry
+        return result
+
+    ratios = [row["critical"]["value"] / row["methods"]["tracker"]["value"] for row in rows]
+    return {
+        "methods": table("methods"),
+        "peers": table("peers"),
+        "critical_over_sharpness": statistics.quantiles(ratios, n=20) if len(ratios) > 1 else ratios,
+        "critical_evaluations_median": statistics.median(row["critical"]["evaluations"] for row in rows),
+        "rate_x_sharpness_median": statistics.median(row["rate_x_sharpness"] for row in rows),
+    }
+
+
+def scaling(images_of: Callable[[int], tuple[Tensor, Tensor]], device: str, clock: Callable[[], float]) -> list[dict]:
+    """Cost of a tracked probe against width, number of images, and k, early in training."""
+    rows = []
+    cases = [(w, 1000, 1) for w in (64, 128, 256, 512)] + [(256, n, 1) for n in (250, 500, 2000)]
+    for width, images, k in cases + [(256, 1000, k) for k in (2, 5, 10)]:
+        problem = Problem(network(width).to(device), *images_of(images))
+        tracker, costs, gradients, products = CurvatureTracker(k=k), [], [], []
+        rate = 1.5 / float(tracker.probe(problem.operator()).values[0])
+        for step in range(16):
+            gradients.append(min(timed(problem.gradient, clock)[0] for _ in range(3)))
+            seconds, found = timed(lambda p=problem, t=tracker: t.probe(p.operator()), clock)
+            if step >= 6:
+                costs.append(seconds)
+                products.append(found.products)
+            descend(problem, problem.gradient(), rate)
+        rows.append(
+            {
+                "width": width,
+                "images": images,
+                "k": k,
+                "parameters": sum(w.numel() for w in problem.weights),
+                "gradient_seconds": statistics.median(gradients),
+                "probe_seconds": statistics.median(costs),
+                "products": statistics.median(products),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def environment(options: argparse.Namespace) -> dict:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+        "processor": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": options.device,
+        "clock": options.clock,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="data", help="folder of MNIST, downloaded if it is not there")
+    parser.add_argument("--parts", nargs="+", default=[*KAPPA, "products", "scaling"], help="what to run")
+    parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
+    parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")
+    parser.add_argument("--peer-steps", type=int, default=12, help="steps at which the peers run")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu", help="wall is needed on a GPU")
+    parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+
+    def images(count: int) -> tuple[Tensor, Tensor]:
+        data = mnist(root=options.root, n_train=count, n_test=10)
+        return data.train_inputs.to(options.device), data.train_targets.to(options.device)
+
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for part in options.parts:
+        problem = Problem(network().to(options.device), *images(1000))
+        if part in KAPPA:
+            results[part] = follow(part, problem, options, clock)
+        else:
+            results[part] = (
+                products_table(problem, clock) if part == "products" else scaling(images, options.device, clock)
+            )
+        results["environment"] = environment(options)
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    draw(results, HERE.parents[1] / "docs" / "images")
+
+
+if __name__ == "__main__":
+    main()

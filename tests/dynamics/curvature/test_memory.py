@@ -1,0 +1,107 @@
+"""The remembered model against its formula written out densely."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynamics.curvature.problems import MatrixOperator, random_basis, with_spectrum
+from eoc.dynamics.curvature import SpectralMemory, top_eigenpairs
+from eoc.dynamics.curvature.memory import Prediction
+from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized
+
+
+def setting() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A, a basis V, and a memory U, values that knows something of A."""
+    A = with_spectrum([5.0, 4.0, 3.0, 2.0, 1.0, *torch.linspace(-0.5, 0.5, 25).tolist()])
+    V = torch.linalg.qr(torch.randn(30, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64))[0].T
+    U = random_basis(30).T[:4]
+    return A, V, U, torch.tensor([5.2, 3.9, 3.0, 2.5], dtype=torch.float64)
+
+
+def updated(A: Tensor, V: Tensor, U: Tensor, values: Tensor) -> Tensor:
+    W, P = V @ A, torch.eye(30, dtype=torch.float64) - V.T @ V
+    return V.T @ W + W.T @ V - V.T @ (V @ W.T) @ V + P @ (U.T * values @ U) @ P
+
+
+def prediction(A: Tensor, V: Tensor, U: Tensor, values: Tensor) -> Prediction:
+    W = V @ A
+    return Prediction(V @ W.T, V @ U.T, W @ U.T, values, lambda v: v)
+
+
+def test_update_reproduces_the_products_and_changes_nothing_else() -> None:
+    A, V, U, values = setting()
+    model = updated(A, V, U, values)
+    torch.testing.assert_close(V @ model, V @ A)
+    # Nearest to M among the symmetric matrices with these products: no change outside V's rows and columns.
+    P = torch.eye(30, dtype=torch.float64) - V.T @ V
+    change = P @ (model - U.T * values @ U) @ P
+    assert float(change.norm()) < 1e-12
+
+
+def test_remembered_pairs_are_those_of_the_update_in_the_span() -> None:
+    A, V, U, values = setting()
+    span = torch.linalg.qr(torch.cat([V, U]).T)[0].T
+    exact = torch.linalg.eigvalsh(span @ updated(A, V, U, values) @ span.T).flip(0)
+    found, inside, outside = prediction(A, V, U, values).remembered(7)
+    torch.testing.assert_close(found, exact)
+    vectors = inside @ V + outside @ U
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(7, dtype=torch.float64), rtol=0, atol=1e-10)
+    torch.testing.assert_close(vectors @ updated(A, V, U, values) @ vectors.T, torch.diag(exact), rtol=0, atol=1e-10)
+
+
+def test_directions_are_eigenvectors_of_the_update() -> None:
+    A, V, U, values = setting()
+    W = V @ A
+    theta, mixing = torch.linalg.eigh(V @ W.T)
+    theta, mixing = theta.flip(0), mixing.flip(1)
+    R = (mixing.T @ W - theta[:, None] * (mixing.T @ V))[:1] * 1e-3  # any length
+    coefficients = prediction(A, V, U, values).directions([0], U @ R.T, W @ R.T, R @ R.T)
+    found = coefficients @ torch.cat([U, R])
+    span = torch.linalg.qr(torch.cat([V, U, R]).T)[0].T
+    vector = torch.linalg.eigh(span @ updated(A, V, U, values) @ span.T)[1][:, -1] @ span
+    P = torch.eye(30, dtype=torch.float64) - V.T @ V
+    a, b = found[0] @ P, vector @ P
+    assert float((a @ b).abs() / (a.norm() * b.norm())) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_right_memory_saves_products_and_a_wrong_one_does_no_harm() -> None:
+    values = torch.tensor([5.0, 4.9, 4.8, 4.7, 4.6, *torch.linspace(-0.5, 0.5, 295).tolist()], dtype=torch.float64)
+    matrix, basis = with_spectrum(values), random_basis(300).T
+    mixed = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+    near = SpectralMemory(mixed @ basis[:5], torch.full((5,), 4.8, dtype=torch.float64))
+    wrong = SpectralMemory(basis[100:112], torch.linspace(9, 8, 12, dtype=torch.float64))
+    for memory, most in [(near, 6), (wrong, 60)]:
+        found = top_eigenpairs(MatrixOperator(matrix), 1, start=memory, tolerance=1e-4)
+        assert found.values.tolist() == pytest.approx([5.0], rel=1e-4)
+        assert found.products <= most
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 4095, 4096, 9000])
+def test_inner_products_are_accumulated_in_float64(dtype, size) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, size, generator=generator).to(dtype), torch.randn(3, size, generator=generator).to(dtype)
+    exact = a.double() @ b.double().T
+    scale = torch.outer(a.double().norm(dim=1), b.double().norm(dim=1))
+    assert bool(((inner(a, b) - exact).abs() <= 3e-8 * scale).all())
+
+
+def test_orthonormalization_of_nearly_dependent_vectors() -> None:
+    basis = random_basis(500).T[:5].float()
+    vector = basis[0] + 1e-3 * torch.randn(500, generator=torch.Generator().manual_seed(2))
+    unit = orthonormalized(vector, basis)
+    assert float((basis @ unit).abs().max()) < 1e-6
+    assert float(unit.norm()) == pytest.approx(1.0, abs=1e-6)
+    assert orthonormalized(basis[0] + basis[3], basis) is None
+    assert orthonormalized(torch.zeros(500), basis) is None
+
+
+def test_rows_grow_and_keep_their_values() -> None:
+    rows, data = Rows(3, torch.empty(0)), torch.arange(60.0).reshape(20, 3)
+    for row in data:
+        rows.append(row[None])
+    assert torch.equal(rows.matrix, data)
+    rows.replace(data[:2] * 2)
+    assert torch.equal(rows.matrix, data[:2] * 2)
