@@ -25,7 +25,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format lock clean
+.PHONY: help setup train test bench lint format lock clean
 
 help: ## list the targets (ARGS="..." is passed on by train and test)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,11 @@ train: $(STAMP) ## run the main job: a νP network under the geometric schedule
 
 test: $(STAMP) ## run all tests
 	$(RUN) -m pytest $(ARGS)
+
+# The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
+bench: $(STAMP) ## time the curvature engine against its peers (about an hour; ARGS="--steps 20" for a taste)
+	$(RUN) -m pip install --quiet -c requirements.lock -e '.[bench]'
+	$(RUN) benchmarks/curvature_engine/run.py $(ARGS)
 
 lint: $(STAMP) ## check style, format and types, changing nothing
 	$(RUN) -m ruff check

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from test_packaging import MAKEFILE, PROJECT, ROOT
 
-TARGETS = ["help", "setup", "train", "test", "lint", "format", "lock", "clean"]
+TARGETS = ["help", "setup", "train", "test", "bench", "lint", "format", "lock", "clean"]
 
 # `-c` (does it fit?) says yes, `-m venv DIR` puts a copy into DIR; all but the first is written down.
 STAND_IN = """#!/bin/sh

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import report
 import torch
 from figures import draw
 from methods import METHODS, PEERS, Problem, products_table, reference
@@ -94,7 +95,34 @@ def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Cal
         rows.append(row)
         if step % 10 == 9:
             print(f"{phase} step {step + 1}: {json.dumps(summary(rows)['methods']['tracker'])}", flush=True)
-    return {"summary": summary(rows), "rows": rows}
+    return {"summary": summary(rows), "rows": [kept(row) for row in rows]}
+
+
+def kept(row: dict) -> dict:
+    """The part of a step's results that is stored: the tracker's, and what it is compared with."""
+    return {key: row[key] for key in ("step", "reference", "critical", "gradient_seconds") if key in row} | {
+        "tracker": row["methods"]["tracker"]
+    }
+
+
+def save(results: dict, path: Path) -> None:
+    """Write JSON with a line for each step, and no more digits than mean something."""
+
+    def rounded(value):
+        if isinstance(value, float):
+            return float(f"{value:.10g}")
+        if isinstance(value, dict):
+            return {key: rounded(part) for key, part in value.items()}
+        return [rounded(part) for part in value] if isinstance(value, list) else value
+
+    lines = []
+    for name, part in rounded(results).items():
+        if isinstance(part, dict) and "rows" in part:
+            rows = ",\n".join(json.dumps(row) for row in part["rows"])
+            lines.append(f'"{name}": {{"summary": {json.dumps(part["summary"], indent=1)},\n"rows": [\n{rows}\n]}}')
+        else:
+            lines.append(f'"{name}": {json.dumps(part, indent=1)}')
+    path.write_text("{" + ",\n".join(lines) + "}\n")
 
 
 def summary(rows: list[dict]) -> dict:
@@ -204,8 +232,10 @@ def main() -> None:
                 products_table(problem, clock) if part == "products" else scaling(images, options.device, clock)
             )
         results["environment"] = environment(options)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    draw(results, HERE.parents[1] / "docs" / "images")
+        save(results, options.out)
+    docs = HERE.parents[1] / "docs"
+    draw(results, docs / "images")
+    report.write(results, docs / "curvature.md")
 
 
 if __name__ == "__main__":

@@ -189,6 +189,7 @@ def test_bad_input_is_refused() -> None:
         ([theta], [(zeros[:0], zeros[:0])], None),
         ([theta, theta.detach().double().requires_grad_()], good, None),
         ([torch.ones(3)], good, None),
+        ([torch.ones(3, dtype=torch.bfloat16, requires_grad=True)], good, None),
         ([theta], good, [1.0, 1.0]),
         ([theta], good, [0.0]),
         ([theta], good, [float("nan")]),

@@ -209,8 +209,8 @@ def _checked_parameters(parameters: Sequence[Tensor]) -> list[Tensor]:
     kinds = {(p.dtype, p.device) for p in checked}
     if len(kinds) > 1:
         raise InvalidInput("parameters", kinds, "all of them must share one dtype and one device")
-    if not checked[0].dtype.is_floating_point:
-        raise InvalidInput("parameters", checked[0].dtype, "they must be of a floating dtype")
+    if checked[0].dtype not in (torch.float32, torch.float64):
+        raise InvalidInput("parameters", checked[0].dtype, "they must be of dtype float32 or float64")
     if not all(p.requires_grad for p in checked):
         raise InvalidInput("parameters", "frozen", "every one of them must require gradients")
     return checked

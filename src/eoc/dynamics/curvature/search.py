@@ -63,9 +63,8 @@ class Search:
             self._U, self._values, self._C, self._D = self._U[:0], self._values[:0], empty, empty
             self._cold = True
             room = min(max_products, self._operator.size) - self.dimension
-            self._extend(
-                [random_vector(self._operator.size, generator, self._U) for _ in range(min(self._block, room))]
-            )
+            for _ in range(min(self._block, room)):
+                self._extend([random_vector(self._operator.size, generator, self._U)])
             self._multiply()
         return not self._cold
 
@@ -140,10 +139,9 @@ class Search:
         return Prediction(self._T, self._C, self._D, self._values, self._rank)
 
     def _predicted(self, pairs: list[int], residuals: Tensor) -> Tensor:
-        zero = torch.zeros(1, dtype=torch.float64)
         # The model takes for 0 what it does not know: where 0 itself would be wanted it has nothing to say.
-        wanted = float(self._rank(self.values[pairs]).min()) > float(self._rank(zero))
-        if not len(self._U) or not wanted:
+        ahead = self._rank(self.values[pairs]) > self._rank(torch.zeros(1, dtype=torch.float64))
+        if not len(self._U) or not bool(ahead.all()):
             return residuals
         mixing = self._mixing[:, pairs]
         overlap = self._D.T @ mixing - self._C.T @ mixing * self.values[pairs]
@@ -181,5 +179,6 @@ class Search:
         self._V.replace(head @ self._V.matrix)
         self._W.replace(head @ self._W.matrix)
         self._C, self._D = mixing.T @ self._C, mixing.T @ self._D
-        self._T = torch.diag(self.values[:keep])
+        self.values = self.values[:keep]
+        self._T = torch.diag(self.values)
         self._mixing = torch.eye(keep, dtype=torch.float64)
