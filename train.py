@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
@@ -16,4 +18,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    at_the_door(main)
+    at_the_door(main, Path(__file__).resolve().parent / "conf")

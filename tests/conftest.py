@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import install_import_hook
 
-# The numeric tower lets an int stand where a float is annotated, as the language and mypy do.
-install_import_hook(
-    ["eoc.model", "eoc.dynamics", "eoc.data", "eoc.schedule"],
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
-)
+install_import_hook(["eoc.model", "eoc.dynamics", "eoc.data", "eoc.schedule"], "typechecking.shapes")
+
+# The tests' tensors are small: more threads would only wait for one another, for minutes on a busy machine.
+torch.set_num_threads(1)

@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 
 class InvalidInput(ValueError):
@@ -22,8 +23,7 @@ class InvalidInput(ValueError):
         self.key, self.value, self.rule = key, value, rule
 
     def __str__(self) -> str:
-        shown = self.value if isinstance(self.value, str) else repr(self.value)
-        return f"{self.key}={shown} is not possible: {self.rule}."
+        return f"{self.key}={_as_written(self.value)} is not possible: {self.rule}."
 
     def prefixed(self, prefix: str) -> InvalidInput:
         """Return the same complaint about ``prefix.key``."""
@@ -90,11 +90,50 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``allowed``, or raise `InvalidInput`."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        raise InvalidInput(key, value, f"it must be one of {', '.join(names)}")
+        raise InvalidInput(key, value, f"it must be one of {', '.join(names)}{closest(value, names)}")
     return value
+
+
+def text(key: str, value: object) -> str:
+    """Return ``value`` if it is a text that is not empty, or raise `InvalidInput`."""
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(key, value, "it must be a text that is not empty")
+    return value
+
+
+def unknown(key: str, value: object, here: Iterable[str], allowed: Iterable[str] = ()) -> InvalidInput:
+    """Return the complaint that there is no setting ``key``: names that are ``here``, and which was probably meant.
+
+    Args:
+        key: the full name.
+        value: what it was to be.
+        here: names that are set in its place, to be shown.
+        allowed: further names that could be set.
+    """
+    names = list(here)
+    group, _, name = key.rpartition(".")
+    there = f"{group or 'the config'} has {', '.join(names) or 'no keys'}"
+    return InvalidInput(key, value, f"there is no key {key}; {there}{closest(name, [*names, *allowed])}")
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return a remark on the name that was probably meant, or nothing."""
+    near = get_close_matches(str(name), list(known), n=1)
+    return f" (perhaps {near[0]}?)" if near else ""
+
+
+def _as_written(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return value if isinstance(value, str) and value else repr(value)
 
 
 def _range(minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None) -> str:
     bounds = ((minimum, "of at least"), (above, "above"), (maximum, "of at most"), (below, "below"))
-    said = [f"{words} {bound:g}" for bound, words in bounds if bound is not None]
+    # Integers in full, so that the size of a large data set is not shown as 1.28117e+06.
+    said = [
+        f"{words} {bound if isinstance(bound, int) else format(bound, 'g')}"
+        for bound, words in bounds
+        if bound is not None
+    ]
     return (" " + " and ".join(said)) if said else ""

@@ -13,12 +13,13 @@ from torch import Tensor
 def relative_change(
     now: Float[Tensor, "examples units"], initial: Float[Tensor, "examples units"]
 ) -> Float[Tensor, ""]:
-    """‖h(t) − h(0)‖/‖h(0)‖ in Frobenius norm, float64; NaN if both are zero (undefined).
+    """‖h(t) − h(0)‖/‖h(0)‖ in Frobenius norm, float64; NaN if h(0) is zero (a readout that starts at 0): undefined.
 
     Source: derived, see docs/theory.md (the r_k of the scaling table, summed over steps).
     """
-    moved = (now - initial).square().sum(dtype=torch.float64)
-    return (moved / initial.square().sum(dtype=torch.float64)).sqrt()
+    moved = (now.double() - initial.double()).square().sum()
+    start = initial.double().square().sum()
+    return torch.where(start > 0, moved / start, torch.nan).sqrt()
 
 
 def kernel_alignment(

@@ -59,7 +59,8 @@ class UpdateCosines:
     """Follows a set of parameters and measures each update against where it came from.
 
     Call `before_step` ahead of the optimizer's step and `after_step` behind it. The true difference of the stored
-    weights is measured, whatever the optimizer. Inner products accumulate in float64; nothing waits for the device.
+    weights is measured, whatever the optimizer. Differences and inner products are taken in float64, where those of
+    float32 weights are exact and cannot underflow; nothing waits for the device.
 
     Args:
         parameters: the layers' weights θ, one tensor a layer; their present values become θ_0.
@@ -78,6 +79,7 @@ class UpdateCosines:
         self._initial = [parameter.detach().clone() for parameter in self.parameters]
         self._before: list[Tensor] | None = None
         self._previous: list[Tensor] | None = None
+        self._armed = False
 
     def before_step(self) -> None:
         """Remember θ_t."""
@@ -85,6 +87,7 @@ class UpdateCosines:
             self._before = [parameter.detach().clone() for parameter in self.parameters]
         else:
             torch._foreach_copy_(self._before, [parameter.detach() for parameter in self.parameters])
+        self._armed = True
 
     @torch.no_grad()
     def after_step(self) -> UpdateGeometry:
@@ -93,10 +96,11 @@ class UpdateCosines:
         Raises:
             RuntimeError: if `before_step` was not called since the last measurement.
         """
-        if self._before is None:
+        if self._before is None or not self._armed:
             raise RuntimeError("UpdateCosines.after_step needs a call of before_step ahead of the optimizer's step")
-        updates = [now - before for now, before in zip(self.parameters, self._before, strict=True)]
-        distances = [before - start for before, start in zip(self._before, self._initial, strict=True)]
+        self._armed = False
+        updates = _difference(self.parameters, self._before)
+        distances = _difference(self._before, self._initial)
         update = _inner(updates, updates)
         unknown = torch.full_like(update, torch.nan)
         previous = self._previous
@@ -114,7 +118,7 @@ class UpdateCosines:
     @torch.no_grad()
     def distance(self) -> tuple[Float[Tensor, ""], Float[Tensor, " layers"]]:
         """‖θ − θ_0‖ of the present weights, over all layers (in the learning-rate metric) and of each layer."""
-        moved = [now - start for now, start in zip(self.parameters, self._initial, strict=True)]
+        moved = _difference(self.parameters, self._initial)
         squares = _inner(moved, moved)
         return (squares / self._metric).sum().sqrt(), squares.sqrt()
 
@@ -132,12 +136,17 @@ class UpdateCosines:
         self._initial = [tensor.to(device) for tensor, device in zip(state["initial"], devices, strict=True)]
         previous = state["previous"]
         self._previous = previous and [tensor.to(device) for tensor, device in zip(previous, devices, strict=True)]
-        self._before = None
+        self._before, self._armed = None, False
+
+
+def _difference(now: Sequence[Tensor], then: Sequence[Tensor]) -> list[Tensor]:
+    """now_k − then_k in float64."""
+    return [new.double() - old.double() for new, old in zip(now, then, strict=True)]
 
 
 def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " layers"]:
-    """⟨u_k, v_k⟩ of each layer: products in the layer's dtype, summed in float64."""
-    return torch.stack([(u * v).sum(dtype=torch.float64) for u, v in zip(first, second, strict=True)])
+    """⟨u_k, v_k⟩ of each layer."""
+    return torch.stack([(u * v).sum() for u, v in zip(first, second, strict=True)])
 
 
 def _cosine(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:

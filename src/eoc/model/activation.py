@@ -38,7 +38,7 @@ class Activation:
         return self.b**2 / (self.a**2 + self.b**2)
 
     def __call__(self, preactivations: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Apply φ elementwise; the derivative at 0 is torch's, a·1 + b·0 (0 for ReLU)."""
+        """Apply φ elementwise; the derivative at 0 is torch's: a, but 0 for ReLU."""
         if self.a == self.b == 0.5:
             return torch.relu(preactivations)
         if self.a == 0.0:

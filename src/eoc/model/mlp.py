@@ -32,7 +32,7 @@ class MLP(nn.Module):
         activation: see `eoc.model.parse_activation`.
         richness: ρ > 0, see `eoc.model.parameterization.scaling`.
         readout_init: ``normal``, or ``zero`` for a readout that starts at 0.
-        seed: of the weights.
+        seed: of the weights, 0 to 2³² − 1 (NumPy's range too).
 
     Raises:
         InvalidInput: if an argument is outside its range.
@@ -57,7 +57,7 @@ class MLP(nn.Module):
         hidden = hidden_widths(depth, width, growth)
         choice("readout_init", readout_init, ("normal", "zero"))
         self.widths = (integer("inputs", inputs, minimum=1), *hidden, integer("outputs", outputs, minimum=1))
-        generator = torch.Generator().manual_seed(integer("seed", seed, minimum=0))
+        generator = torch.Generator().manual_seed(integer("seed", seed, minimum=0, maximum=2**32 - 1))
 
         roles = (INPUT, *[HIDDEN] * (depth - 2), READOUT)
         factors = []

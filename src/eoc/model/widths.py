@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from eoc.errors import integer, real
+import math
+
+from eoc.errors import InvalidInput, integer, real
+
+LARGEST_WIDTH = 10**9  # units; beyond it even the sizes of tensors overflow
 
 
 def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
@@ -10,7 +14,7 @@ def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
 
     Args:
         depth: l, the number of linear layers, at least 2 (l−1 of them end in an activation).
-        width: m, the first hidden layer's width, in units (neurons), at least 1.
+        width: m, the first hidden layer's width, in units (neurons), 1 to `LARGEST_WIDTH`.
         growth: γ ≥ 0; 0 is constant width, 2 is the profile of νP and of the companion paper arXiv:2501.14724.
 
     Returns:
@@ -22,6 +26,10 @@ def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
     depth = integer("depth", depth, minimum=2)
     width = integer("width", width, minimum=1)
     growth = real("growth", growth, minimum=0.0)
+    integer("width", width, maximum=LARGEST_WIDTH)
+    if growth * math.log(depth - 1) > math.log(LARGEST_WIDTH / width):
+        rule = f"at depth={depth}, width={width} the last hidden layer would have over {LARGEST_WIDTH:,} units"
+        raise InvalidInput("growth", growth, f"{rule}: choose a smaller growth")
     return tuple(round(width * k**growth) for k in range(1, depth))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
+from eoc.errors import text
 from eoc.tracking.run_folder import METRICS
 
 
@@ -20,7 +21,7 @@ class CSVLog(Logger):
 
     def __init__(self, folder: str) -> None:
         super().__init__()
-        self.path = Path(folder) / METRICS
+        self.path = Path(text("folder", folder)) / METRICS
         self._columns: list[str] = []
         self._file: Any = None
 

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_warn
 
-from eoc.errors import choice
+from eoc.errors import InvalidInput, real, text
 
 T = TypeVar("T")
+
+MODES = ("offline", "online", "disabled")
 
 
 class WandbLog(Logger):
@@ -42,16 +44,20 @@ class WandbLog(Logger):
         init_seconds: float = 20.0,
     ) -> None:
         super().__init__()
-        self.mode: Any = choice("mode", mode, ("offline", "online", "disabled"))
+        if mode not in MODES:
+            raise InvalidInput("mode", mode, f"it must be one of {', '.join(MODES)} (WANDB_MODE sets the default)")
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+            raise InvalidInput("tags", tags, "it must be a list of texts, [a,b]")
+        self.mode: Any = mode
         self._settings: dict[str, Any] = {
-            "project": project,
-            "name": name,
-            "group": group,
+            "project": text("project", project),
+            "name": _optional("name", name),
+            "group": _optional("group", group),
             "tags": list(tags),
-            "entity": entity,
+            "entity": _optional("entity", entity),
         }
-        self.root = Path(root).absolute()
-        self._init_seconds = init_seconds
+        self.root = Path(text("root", root)).absolute()
+        self._init_seconds = real("init_seconds", init_seconds, above=0.0)
         self.run_id: str | None = None
         self._config: dict[str, Any] = {}
         self._run: Any = None
@@ -137,3 +143,7 @@ class WandbLog(Logger):
                 rank_zero_warn(f"W&B stopped ({error}); the run goes on without it, metrics.csv has every value")
             self._lost = True
             return None
+
+
+def _optional(key: str, value: object) -> str | None:
+    return None if value is None else text(key, value)

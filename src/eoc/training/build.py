@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
@@ -15,7 +16,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eoc.data import Dataset
-from eoc.errors import InvalidInput, RunFailure, choice, integer, real, under
+from eoc.errors import InvalidInput, RunFailure, boolean, choice, integer, real, under, unknown
 from eoc.model import LOSSES, MLP, cross_entropy
 from eoc.training.callbacks.base import Measurement
 from eoc.training.callbacks.recorder import Recorder
@@ -24,24 +25,36 @@ from eoc.training.module import EdgeOfChaosModule
 
 def make(key: str, node: Any, **arguments: Any) -> Any:
     """Instantiate the config node ``key``; what it refuses is raised as `InvalidInput` with the key in front."""
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise InvalidInput(key, _plain(node), "it must be a config group's choice with a _target_")
+    _check_keys(key, node, arguments)
     with under(key):
         try:
             return instantiate(node, **arguments)
         except InstantiationException as error:
-            cause = error.__cause__
-            if isinstance(cause, InvalidInput | RunFailure | MisconfigurationException | OSError):
-                raise cause from error
-            unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(cause or error))
-            if unexpected:
-                known = ", ".join(str(name) for name in node if name not in ("_target_", "_partial_"))
-                name = unexpected.group(1)
-                rule = f"there is no such key; those set here are {known}"
-                raise InvalidInput(name, _plain(node.get(name)), rule) from error
-            if isinstance(cause, TypeError | ValueError):
-                raise InvalidInput(key, _plain(node), str(cause).rstrip(".")).prefixed("config") from error
-            raise
+            cause = error.__cause__ or error  # Hydra's wrapping says nothing more
+        raise cause
+
+
+def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
+    """Hold the keys of a node, and of those below it, against the parameters of what it names."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise InvalidInput(key, _plain(node), "it must be settings with a _target_, as in conf/")
+    try:
+        parameters = signature(get_object(node["_target_"])).parameters.values()
+    except Exception as error:  # whatever an import of an unknown name runs into
+        raise InvalidInput(f"{key}._target_", node["_target_"], "there is no such class or function") from error
+    names = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+    is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    settings = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
+    for name, value in settings.items():
+        if name not in names and not is_open:
+            here = [each for each in settings if each in names]
+            raise unknown(f"{key}.{name}", _plain(value), here, names - arguments.keys())
+        if isinstance(value, DictConfig) and "_target_" in value:
+            _check_keys(f"{key}.{name}", value, {})
+    for each in parameters:
+        required = each.default is each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+        if required and each.name not in settings and each.name not in arguments and not node.get("_partial_"):
+            raise InvalidInput(f"{key}.{each.name}", None, "it must be given")
 
 
 def build_dataset(config: DictConfig) -> Dataset:
@@ -51,22 +64,23 @@ def build_dataset(config: DictConfig) -> Dataset:
 
 def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfChaosModule:
     """Build network, schedule and probe around a data set (loaded if not given)."""
-    seed = integer("seed", config.seed, minimum=0)
-    momentum = real("optimizer.momentum", config.optimizer.momentum, minimum=0.0, below=1.0)
-    if dataset is None:
-        dataset = build_dataset(config)
-    loss = LOSSES[choice("loss.name", config.loss.name, LOSSES)]
-    if loss is cross_entropy and config.dataset.target != "one_hot":
-        raise InvalidInput("dataset.target", config.dataset.target, "loss=cross_entropy needs one_hot")
-    network: MLP = make("model", config.model, inputs=dataset.dim, outputs=dataset.classes, seed=seed)
+    seed = integer("seed", config.seed, 0, 2**32 - 1)
+    momentum = real("optimizer.momentum", config.optimizer.get("momentum"), minimum=0.0, below=1.0)
+    loss = LOSSES[choice("loss.name", config.loss.get("name"), LOSSES)]
+    schedule = make("schedule", config.schedule)
     make_probe = make("curvature", config.curvature)
     with under("curvature"):
         make_probe()  # refuses bad settings here, once
+    if dataset is None:
+        dataset = build_dataset(config)
+    if loss is cross_entropy and config.dataset.target != "one_hot":
+        raise InvalidInput("dataset.target", config.dataset.target, "loss=cross_entropy needs one_hot")
+    network: MLP = make("model", config.model, inputs=dataset.dim, outputs=dataset.classes, seed=seed)
     return EdgeOfChaosModule(
         network=network,
         dataset=dataset,
         loss=loss,
-        schedule=make("schedule", config.schedule),
+        schedule=schedule,
         make_probe=make_probe,
         momentum=momentum,
         seed=seed,
@@ -79,7 +93,7 @@ def build_callbacks(config: DictConfig) -> list[Callback]:
     callbacks = [make(f"callbacks.{name}", node) for name, node in nodes.items() if node is not None]
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
     others = [callback for callback in callbacks if not isinstance(callback, Measurement)]
-    every = integer("trainer.log_every_n_steps", config.trainer.log_every_n_steps, minimum=1)
+    every = integer("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), minimum=1)
     return [*measuring, Recorder(every), *others]
 
 
@@ -92,15 +106,35 @@ def build_loggers(config: DictConfig) -> list[Logger]:
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
     """Build Lightning's trainer; a device that is not there is refused by name."""
     node = config.trainer
-    integer("trainer.max_steps", node.max_steps, minimum=1)
-    if node.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise InvalidInput("trainer.accelerator", node.accelerator, "torch sees no GPU here; use trainer=cpu")
+    with under("trainer"):
+        _check_trainer(node)
     checkpoints = any(isinstance(callback, Checkpoint) for callback in callbacks)
     try:
         return make("trainer", node, callbacks=callbacks, logger=loggers or False, enable_checkpointing=checkpoints)
-    except MisconfigurationException as error:
-        rule = " ".join(str(error).split()).rstrip(".")
-        raise InvalidInput("trainer.accelerator", f"{node.accelerator} with devices={node.devices}", rule) from error
+    except InvalidInput:
+        raise
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise RunFailure(f"Lightning refuses these settings of trainer: {reason}.") from error
+
+
+def _check_trainer(node: DictConfig) -> None:
+    """Refuse what Lightning would accept, or refuse in words of its own."""
+    integer("max_steps", node.get("max_steps"), minimum=1)
+    if node.get("max_epochs") != -1:
+        raise InvalidInput("max_epochs", node.get("max_epochs"), "it must be -1; max_steps is the length of a run")
+    choice("accelerator", node.get("accelerator"), ("auto", "cpu", "gpu", "cuda"))
+    on_gpu = node.accelerator in ("gpu", "cuda")
+    gpus = torch.cuda.device_count()
+    if on_gpu and gpus == 0:
+        raise InvalidInput("accelerator", node.accelerator, "torch sees no GPU here; use trainer=cpu")
+    if node.get("devices") != "auto":
+        integer("devices", node.get("devices"), minimum=1, maximum=gpus if on_gpu else None)
+    choice("strategy", node.get("strategy", "auto"), ("auto", "ddp"))
+    choice("precision", node.get("precision"), ("32-true", "64-true"))
+    integer("num_sanity_val_steps", node.get("num_sanity_val_steps", 0), minimum=-1)
+    for key in ("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"):
+        boolean(key, node.get(key, False))
 
 
 def _plain(node: Any) -> Any:

@@ -2,50 +2,96 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+import torch
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from eoc.errors import InvalidInput, RunFailure
+from eoc.training.checks import check_folder
+from eoc.training.complaints import complaint
 
 REFUSED = 2
 INTERRUPTED = 130
+TRACEBACKS = "HYDRA_FULL_ERROR"  # set to 1 it shows the traceback of every refusal
+GUARDED = "EOC_DOOR"  # the folder of the config groups; says, to child processes too, that the door set TRACEBACKS
 
 
-def at_the_door(main: Callable[[], None]) -> None:
-    """Run Hydra's ``main``; say what it refuses in one sentence.
+def at_the_door(main: Callable[[], None], conf: Path) -> None:
+    """Run Hydra's ``main``; say what it refuses in one sentence on stderr.
 
     An error that is none of ours keeps its traceback, since it is a bug. ``HYDRA_FULL_ERROR=1`` shows all of them.
+
+    Args:
+        main: the function that `hydra.main` made.
+        conf: the folder of the config groups.
+
+    Raises:
+        SystemExit: 2 when something was refused, 130 when interrupted.
     """
-    if os.environ.get("HYDRA_FULL_ERROR"):
+    if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
+        os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
+    with one_sentence():
         main()
-        return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Leave the program with one sentence for every error that is not a bug, unless tracebacks were asked for."""
     try:
-        main()
-    except (InvalidInput, RunFailure) as error:
-        _leave(str(error))
-    except MissingConfigException as error:
-        known = ", ".join(error.options or ())
-        _leave(f"{error.missing_cfg_file} is not a choice of this group: it must be one of {known}.")
-    except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
-        _leave(_sentence(error))
-    except OSError as error:
-        reason = error.strerror or error
-        _leave(f"{error.filename or 'a file'} cannot be used: {reason}; hydra.run.dir sets the run folder.")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        yield
+    except KeyboardInterrupt as error:
+        _leave(": ".join(["interrupted", *map(str, error.args)]), INTERRUPTED)
+    except Exception as error:
+        sentence = _sentence(error) if GUARDED in os.environ else None
+        if sentence is None:
+            raise
+        _leave(f"error: {sentence}", REFUSED)
 
 
-def _sentence(error: Exception) -> str:
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(said[:4]) + " (python train.py --help shows every group and key.)"
+class Doorkeeper(Callback):
+    """Looks at the run folder before Hydra writes into it, and speaks for a refused run before Hydra does.
+
+    A sweep's jobs are Hydra's: it finishes the others first.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Refuse a folder that is taken or cannot be written."""
+        with one_sentence():
+            check_folder(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Refuse a folder that cannot be written."""
+        with one_sentence():
+            check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Leave if the run was refused; a bug is Hydra's to raise again."""
+        with suppress(Exception), one_sentence(), redirect_stderr(io.StringIO()):
+            _ = kwargs["job_return"].return_value
 
 
-def _leave(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(REFUSED)
+def _sentence(error: Exception) -> str | None:
+    if isinstance(error, InvalidInput | RunFailure):
+        return str(error)
+    if said := complaint(error, sys.argv[1:], Path(os.environ[GUARDED])):
+        return said
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        sizes = "model.width, model.depth, dataset.n_train, dataset.batch_size or curvature.chunk_size"
+        return f"there is not enough memory for this run; reduce {sizes}."
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the run cannot go on, {error.strerror}{where}: make room or choose another folder with hydra.run.dir."
+    return None
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)

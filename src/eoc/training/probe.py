@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from eoc.data import chunks
+from eoc.data.subsets import LARGEST_SEED
 from eoc.dynamics.curvature import CurvatureTracker, Eigenpairs, HessianOperator
 from eoc.errors import InvalidInput, integer
 
@@ -38,6 +39,7 @@ class CurvatureProbe:
         chunk_size: int | None = None,
         seed: int = 0,
     ) -> None:
+        integer("seed", seed, 0, LARGEST_SEED)
         self.tracker = CurvatureTracker(k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed)
         self.examples = None if examples is None else integer("examples", examples, minimum=1)
         self.chunk_size = None if chunk_size is None else integer("chunk_size", chunk_size, minimum=1)

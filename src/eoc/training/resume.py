@@ -13,6 +13,7 @@ from torch import nn
 from eoc.errors import InvalidInput
 
 KEPT = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "seed")  # settings that make a run what it is
+STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,19 @@ def read_checkpoint(
         raise refuse("there is no such file; give a run's checkpoints/last.ckpt")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        own, weights = content["eoc"], content["state_dict"]
-        step, saved_callbacks = int(content["global_step"]), content["callbacks"]
-        resumed = Resumed(file.absolute(), step, own["settings"], own["loggers"])
+        own, saved_callbacks = content["eoc"], set(content["callbacks"])
+        if not own.keys() >= STATE:
+            raise KeyError(*(STATE - own.keys()))
+        there = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
+        resumed = Resumed(file.absolute(), int(content["global_step"]), own["settings"], own["loggers"])
+        then = _rule(resumed.settings)
     except Exception as error:
         raise refuse("it is damaged or not a checkpoint of this program", error) from error
-    there = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     here = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if there != here:
         rule = f"its layers have shapes {list(there.values())}, this config's {list(here.values())}"
         raise refuse(f"{rule}; give the model and dataset settings it was made with")
-    then, now = (str(kind["schedule"].get("_target_", "")).rpartition(".")[2] for kind in (resumed.settings, settings))
+    now = _rule(settings)
     if then != now:
         raise refuse(f"it was made under the {then} schedule, this config has {now}")
     lacking = [
@@ -84,9 +87,13 @@ def read_checkpoint(
     if lacking:
         names = ", ".join(type(callback).__name__ for callback in lacking)
         raise refuse(f"it was made without {names}, whose reference values are not known; remove it with ~callbacks.…")
-    if step >= max_steps:
-        raise refuse(f"it has already done {step} steps; give a trainer.max_steps above that, not {max_steps}")
+    if resumed.step >= max_steps:
+        raise refuse(f"it has already done {resumed.step} steps; give a trainer.max_steps above that, not {max_steps}")
     return resumed
+
+
+def _rule(settings: dict[str, Any]) -> str:
+    return str(settings["schedule"]["_target_"]).rpartition(".")[2]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import Trainer
 
-from eoc.errors import InvalidInput, RunFailure
+from eoc.errors import RunFailure
 from eoc.tracking.csv_log import CSVLog
-from eoc.tracking.run_folder import SUMMARY, write_json
+from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.recorder import Recorder
+from eoc.training.checks import check_folder, check_objective, check_settings
 from eoc.training.resume import KEPT, read_checkpoint
 from eoc.training.summary import summarize, table
 
@@ -27,27 +30,29 @@ def run(config: DictConfig) -> float:
     """Train as ``config`` says, leave a run folder, print its summary.
 
     Returns:
-        The final value of ``config.objective`` (for sweepers that search); infinity if the run diverged.
+        The final value of ``config.objective`` (for sweepers that search); infinity if the run diverged or the
+        metric was never defined.
 
     Raises:
         InvalidInput: for a setting that cannot be used.
         RunFailure: if the surroundings (disk, network, device) stop the run.
+        KeyboardInterrupt: if it is interrupted, with how to go on as its text.
     """
     quiet()
     start = time.perf_counter()
+    check_settings(config)
+    check_folder(config.paths.run)
     folder = Path(config.paths.run)
-    if (folder / SUMMARY).exists():
-        rule = "it holds a finished run; choose another folder, or remove that one"
-        raise InvalidInput("hydra.run.dir", str(folder), rule)
     resolved = _resolved(config)
     settings = {key: resolved[key] for key in KEPT}
 
-    torch.manual_seed(config.seed if isinstance(config.seed, int) else 0)
-    module = build_module(config)
-    module.settings = settings
+    torch.manual_seed(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
     trainer = build_trainer(config, callbacks, loggers)
+    module = build_module(config)  # last, since it may load or download data
+    module.settings = settings
+    check_objective(config.objective, module, callbacks)
     recorder = next(callback for callback in callbacks if isinstance(callback, Recorder))
 
     if config.ckpt_path is not None:
@@ -65,9 +70,10 @@ def run(config: DictConfig) -> float:
 
     failed = True
     try:
-        trainer.fit(module, ckpt_path=config.ckpt_path, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(module, ckpt_path=config.ckpt_path, weights_only=True)
+        except SystemExit as ended:  # Lightning's answer to Ctrl-C (code 1) and to SIGTERM (code 0)
+            raise _stopped(trainer, folder) from ended
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         summary = summarize(
             module, recorder, seconds=time.perf_counter() - start, seed=config.seed, overrides=overrides
@@ -83,10 +89,7 @@ def run(config: DictConfig) -> float:
         for logger in loggers:
             if isinstance(logger, WandbLog):
                 logger.finish(exit_code=int(failed))
-    value = summary["final"].get(config.objective)
-    if value is None:
-        known = ", ".join(sorted(summary["final"]))
-        raise InvalidInput("objective", config.objective, f"the final metrics are {known}")
+    value = summary["final"].get(config.objective, math.inf)
     return value if module.divergence is None and math.isfinite(value) else math.inf
 
 
@@ -97,15 +100,25 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*`IterableDataset` has `__len__` defined.*",
         ".*GPU available but not used.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)
 
 
+def _stopped(trainer: Trainer, folder: Path) -> BaseException:
+    checkpoint = folder / CHECKPOINT
+    remedy = f"ckpt_path={checkpoint} goes on from the last checkpoint" if checkpoint.exists() else "no checkpoint yet"
+    if trainer.received_sigterm:
+        return RunFailure(f"The run was told to end (SIGTERM) after step {trainer.global_step}; {remedy}.")
+    return KeyboardInterrupt(remedy)
+
+
 def _resolved(config: DictConfig) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except Exception as error:
-        raise RunFailure(" ".join(str(error).split())) from error
+    except OmegaConfBaseException as error:
+        lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("object_type")]
+        raise RunFailure("The config cannot be resolved: " + ", ".join(lines) + ".") from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

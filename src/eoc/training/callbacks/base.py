@@ -67,6 +67,10 @@ class Measurement(StepCallback):
         """Whether ``step`` is one to measure."""
         return step % self.every == 0
 
+    def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
+        """Return the metrics that it writes, known before the run."""
+        return set()
+
     def write(self, module: EdgeOfChaosModule, name: str, value: Tensor) -> None:
         """Write one number; an undefined (NaN) value is left out."""
         number = value.item()

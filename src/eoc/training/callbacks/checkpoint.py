@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from eoc.errors import integer
+from eoc.errors import integer, text
 from eoc.training.callbacks.base import StepCallback
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class CheckpointCallback(StepCallback, Checkpoint):
 
     def __init__(self, folder: str, every: int = 100) -> None:
         self.every = integer("every", every, minimum=1)
-        self.path = Path(folder) / "last.ckpt"
+        self.path = Path(text("folder", folder)) / "last.ckpt"
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Save between two steps."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.dynamics.curvature import NonFiniteCurvature
-from eoc.errors import InvalidInput, integer
+from eoc.errors import InvalidInput, integer, under
 from eoc.training.callbacks.base import Measurement
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
     from eoc.training.probe import CurvatureProbe
+
+QUALITIES = ("residual", "products", "milliseconds", "converged")
 
 
 class CurvatureCallback(Measurement):
@@ -40,9 +42,15 @@ class CurvatureCallback(Measurement):
         self._probes: dict[str, CurvatureProbe] = {}
         self._state: dict[str, Any] | None = None
 
+    def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
+        """λ, the top k, and how good they are."""
+        probes = {f"hessian/{top}{name}" for top in ("", "top_") for name in QUALITIES}
+        return {"sharpness", "lr_x_sharpness", *probes, *(f"hessian/eig_{i}" for i in range(1, self.k + 1))}
+
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Make probes of its own."""
-        self._probes = {"sharpness": module.make_probe(k=1), "top": module.make_probe(k=self.k)}
+        with under("curvature"):  # their settings are there
+            self._probes = {"sharpness": module.make_probe(k=1), "top": module.make_probe(k=self.k)}
         if self._state is not None:
             for name, probe in self._probes.items():
                 probe.load_state_dict(self._state[name])

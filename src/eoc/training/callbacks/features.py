@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eoc.dynamics.features import FeatureChange
-from eoc.errors import integer
+from eoc.errors import InvalidInput, integer
 from eoc.training.callbacks.base import Measurement
 
 if TYPE_CHECKING:
@@ -26,11 +26,21 @@ class FeaturesCallback(Measurement):
         self._change: FeatureChange | None = None
         self._state: dict[str, Any] | None = None
 
+    def names(self, module: EdgeOfChaosModule) -> set[str]:
+        """One by layer, one of the last hidden layer."""
+        layers = {f"features/preactivation_change/{name}" for name in module.network.layer_names}
+        return {*layers, "features/kernel_change"}
+
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Keep the first preactivations, or those that a checkpoint brought."""
         network, inputs = module.network, module.dataset.train_inputs[: self.examples]
         self._change = FeatureChange(lambda: network.preactivations(inputs), network.phi)
         if self._state is not None:
+            kept = len(self._state["initial"][0])
+            if kept != len(inputs):
+                rule = f"the checkpoint began with the features of {kept} examples, this run has {len(inputs)}"
+                remedy = "set it and dataset.n_train as they were, or remove this callback with ~callbacks.features"
+                raise InvalidInput("callbacks.features.examples", self.examples, f"{rule}; {remedy}")
             self._change.load_state_dict(self._state)
 
     def before_step(self, module: EdgeOfChaosModule) -> None:

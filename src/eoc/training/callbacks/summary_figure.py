@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytorch_lightning.utilities import rank_zero_warn
 
+from eoc.errors import text
 from eoc.training.callbacks.base import StepCallback
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class SummaryFigureCallback(StepCallback):
     """
 
     def __init__(self, folder: str, draw: Callable[..., Path]) -> None:
-        self.folder, self.draw = Path(folder), draw
+        self.folder, self.draw = Path(text("folder", folder)), draw
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Draw, behind the recorder; a figure that cannot be drawn is said, and costs nothing else."""

@@ -26,6 +26,11 @@ class UpdateCosinesCallback(Measurement):
         self._cosines: UpdateCosines | None = None
         self._state: dict[str, Any] | None = None
 
+    def names(self, module: EdgeOfChaosModule) -> set[str]:
+        """Four kinds, each over all layers and of each."""
+        kinds = ("cosine/cumulative", "cosine/previous", "update_norm", "distance")
+        return {f"{kind}/{part}" for kind in kinds for part in ("all", *module.network.layer_names)}
+
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Keep θ_0, or the reference that a checkpoint brought."""
         self._cosines = UpdateCosines(list(module.network.weights), module.network.rates)

@@ -1,0 +1,68 @@
+"""What is refused before anything is built: settings that nothing reads, a folder that is taken, an idle objective."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from omegaconf import DictConfig
+from pytorch_lightning import Callback
+
+from eoc.errors import InvalidInput, closest, integer, text, unknown
+from eoc.tracking.run_folder import SUMMARY
+from eoc.training.callbacks.base import Measurement
+from eoc.training.module import EdgeOfChaosModule
+
+GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "trainer", "paths")
+OPTIONAL = ("callbacks", "logger")  # groups that a run may be without
+SINGLE = ("seed", "ckpt_path", "objective", "name")
+PLAIN = {"loss": ["name"], "optimizer": ["momentum"]}  # groups without a _target_ that would know its keys
+
+
+def check_folder(path: str, key: str = "hydra.run.dir") -> None:
+    """Make a run folder; refuse it in the name of ``key`` if it cannot be written or holds a finished run."""
+    folder = Path(text(key, path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        rule = f"it cannot be written ({error.strerror}); choose another folder"
+        raise InvalidInput(key, str(folder), rule) from error
+    if (folder / SUMMARY).exists():
+        raise InvalidInput(key, str(folder), "it holds a finished run; choose another folder, or remove that one")
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse keys that nothing reads, and wrong values of those that no constructor reads."""
+    for key in config:
+        if key not in (*GROUPS, *OPTIONAL, *SINGLE):
+            raise unknown(str(key), config[key], [*SINGLE, *GROUPS, *OPTIONAL])
+    for key in SINGLE:
+        if key not in config:
+            raise InvalidInput(key, None, "it must be given")
+    for group in GROUPS:
+        if not isinstance(config.get(group), DictConfig):
+            raise InvalidInput(group, config.get(group), f"it must be one of the choices in conf/{group}")
+    for group, known in PLAIN.items():
+        for key in config[group]:
+            if key not in known:
+                raise unknown(f"{group}.{key}", config[group][key], known)
+    for path in config.paths:
+        text(f"paths.{path}", config.paths[path])
+    for key in ("name", "objective", *(["ckpt_path"] if config.ckpt_path is not None else [])):
+        text(key, config[key])
+    integer("seed", config.seed, 0, 2**32 - 1)
+
+
+def check_objective(objective: str, module: EdgeOfChaosModule, callbacks: list[Callback]) -> None:
+    """Refuse an objective that no callback of this run will measure, before the run."""
+    measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
+    known = {f"{part}/{what}" for part in ("train", "test") for what in ("loss", "accuracy")} | {"lr"}
+    if module.schedule.needs_sharpness(0):
+        known |= {"sharpness", "lr_x_sharpness"}
+    known = known.union(*(callback.names(module) for callback in measuring))
+    if objective not in known:
+        overall = [name for name in sorted(known) if "/layer_" not in name]
+        rule = f"this run measures {', '.join(overall)} and values by layer{closest(objective, known)}"
+        raise InvalidInput("objective", objective, rule)

@@ -1,0 +1,116 @@
+"""What Hydra finds wrong with the command line, in one sentence that names the key and what is there instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from eoc.errors import InvalidInput, closest, unknown
+
+HELP = "python train.py --help shows every group and key"
+
+
+def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
+    """Return what Hydra or OmegaConf objects to as a sentence; None for an error that is not theirs.
+
+    Args:
+        error: what was raised while the config was composed or read.
+        arguments: the command line.
+        conf: the folder of the config groups.
+    """
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        return _no_such_choice(error)
+    if isinstance(error, OverrideParseException):
+        rule = f"it cannot be read as key=value ({_first_line(text)}); quote special characters: 'key=\"value\"'"
+        return f"{error.override} is not possible: {rule}."
+    if isinstance(error, ValueError) and text.startswith("Config group override"):
+        return _no_choice(overrides, conf)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    for pattern, sentence in (
+        (r"To append to your config use \+(?P<override>\S*)", lambda it: _unknown_key(error, it, conf)),
+        (r"Could not delete .*'(?P<override>.*?)'", lambda it: _nothing_to_remove(it, overrides, conf)),
+        (r"Ambiguous value for argument '(?P<override>.*)'", _sweep),
+        (r"Multiple values for (?P<override>[^\s.]*)", _there_already),
+        (r"An item is already at '(?P<override>.*?)'", _there_already),
+        (r"Error merging override (?P<override>.*)", lambda it: f"{it} is not possible: {_reason(error)}."),
+    ):
+        found = re.search(pattern, text)
+        if found:
+            return sentence(found["override"])
+    where = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
+    return f"{where}{_first_line(text)}; {HELP}."
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = [str(option) for option in error.options or ()]
+    if not group or not options:
+        return f"{_first_line(str(error))}; {HELP}."
+    return str(InvalidInput(group, name, f"it must be one of {', '.join(options)}{closest(name, options)}"))
+
+
+def _no_choice(overrides: list[str], conf: Path) -> str:
+    for override in OverridesParser.create().parse_overrides(overrides):
+        options = sorted(path.stem for path in (conf / override.key_or_group).glob("*.yaml"))
+        if override.key_or_group and options and not isinstance(override.value(), str | list):
+            rule = f"it must be one of {', '.join(options)}; leave it out for the default"
+            return f"{override.input_line} is not possible: {rule}."
+    return f"a config group takes the name of one of its choices; {HELP}."
+
+
+def _unknown_key(error: Exception, override: str, conf: Path) -> str:
+    cause = error.__cause__
+    key, _, value = override.partition("=")
+    parent = getattr(cause, "parent_node", None)
+    known = _public(parent) if isinstance(parent, DictConfig) else []
+    missing = getattr(cause, "full_key", None) or key
+    if "." not in missing:
+        known = sorted({*known, *(path.name for path in conf.iterdir() if path.is_dir())})
+    return str(InvalidInput(key, value, unknown(missing, value, known).rule))
+
+
+def _nothing_to_remove(key: str, overrides: list[str], conf: Path) -> str:
+    name, chosen, _ = key.partition("=")
+    group, _, last = name.rpartition(".")
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            rest = [override for override in overrides if not override.startswith(f"~{name}")]
+            config = compose("config", overrides=rest)
+        node = OmegaConf.select(config, group) if group else config
+    except (HydraException, OmegaConfBaseException, ValueError):
+        node = None  # something else is wrong as well
+    known = _public(node) if isinstance(node, DictConfig) else []
+    if last in known:
+        return f"~{key} is not possible: {name} is {'another choice' if chosen else 'null already'}."
+    return str(InvalidInput(f"~{name}", chosen, unknown(name, chosen, known).rule)).replace("=''", "", 1)
+
+
+def _sweep(override: str) -> str:
+    remedy = f"to run one job for each, put -m in front (python train.py -m {override}); a list is written [a,b]"
+    return f"{override} is not possible: one run takes one value; {remedy}."
+
+
+def _there_already(key: str) -> str:
+    return f"+{key}=... is not possible: {key} is there already; leave out the +."
+
+
+def _reason(error: Exception) -> str:
+    return _first_line(str(error.__cause__ or error))
+
+
+def _public(names: Iterable[object]) -> list[str]:
+    return sorted({str(name) for name in names if not str(name).startswith("_")} - {"hydra"})
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")

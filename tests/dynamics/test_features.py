@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from eoc.dynamics.features import FeatureChange, kernel_alignment, relative_change
+from eoc.model import MLP
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0, -1.0])
+def test_scaled_features_change_by_the_scale(scale):
+    h = random(6, 4)
+    assert relative_change(scale * h, h).item() == pytest.approx(abs(scale - 1), abs=1e-15)
+
+
+def test_relative_change_by_hand():
+    initial, now = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([[3.0, 1.0], [2.0, 2.0]])
+    assert relative_change(now, initial).item() == pytest.approx(3 / 5)
+
+
+def test_relative_change_resolves_what_float32_products_cannot():
+    h = torch.full((2, 2), 1e-25)  # squares are below the smallest float32
+    change = relative_change(2 * h, h)
+    assert change.dtype == torch.float64
+    assert change.item() == pytest.approx(1.0)
+
+
+def test_relative_change_from_zero_is_undefined():
+    zero = torch.zeros(3, 2)
+    assert relative_change(zero, zero).isnan()
+    assert relative_change(zero + 1, zero).isnan()  # not infinite
+
+
+def test_alignment_is_one_under_rotation_scale_and_shift():
+    features = random(8, 5)
+    rotation = torch.linalg.qr(random(5, 5, seed=1)).Q
+    assert kernel_alignment(features, 3 * features @ rotation + random(1, 5, seed=2)).item() == pytest.approx(1)
+    assert kernel_alignment(features, torch.cat([features, features], dim=1)).item() == pytest.approx(1)
+    assert kernel_alignment(features, features.exp()).item() < 0.99
+
+
+def test_alignment_of_one_hot_labelings():
+    # Two labelings of 6 examples, by half and by remainder modulo 3, are independent: aligned by 0. With themselves: 1.
+    # Against one-hot rows (K = I, centred: H), a balanced labeling with c classes of n examples has
+    # ⟨H, HKH⟩ = tr(HK) = (n/c)(c−1), ‖H‖² = n−1, ‖HKH‖² = (n/c)²(c−1): CKA = √((c−1)/(n−1)).
+    index = torch.arange(6)
+    halves, thirds = (torch.nn.functional.one_hot(label).double() for label in (index // 3, index % 3))
+    assert kernel_alignment(halves, halves).item() == pytest.approx(1)
+    assert kernel_alignment(halves, thirds).item() == pytest.approx(0, abs=1e-15)
+    identity = torch.eye(6, dtype=torch.float64)
+    assert kernel_alignment(identity, halves).item() == pytest.approx(math.sqrt(1 / 5))
+    assert kernel_alignment(thirds, identity).item() == pytest.approx(math.sqrt(2 / 5))
+
+
+def test_alignment_against_feature_space_formula():
+    # ‖YᵀX‖²/(‖XᵀX‖·‖YᵀY‖) with centred columns: the other form of linear CKA (Kornblith et al., eq. 3 and 4).
+    first, second = random(9, 4), random(9, 7, seed=1).relu()
+    x, y = first - first.mean(0), second - second.mean(0)
+    expected = (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+    assert kernel_alignment(first, second).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_alignment_of_constant_features_is_undefined():
+    assert kernel_alignment(torch.ones(4, 3), random(4, 3)).isnan()
+
+
+@pytest.fixture
+def probe():
+    net = MLP(5, 3, parameterization="nup", depth=4, width=6, growth=1.0).double()
+    inputs = random(7, 5)
+    return net, FeatureChange(lambda: net.preactivations(inputs), net.phi)
+
+
+def test_feature_change_starts_at_zero(probe):
+    _, features = probe
+    change, kernel = features.measure()
+    assert change.tolist() == [0.0] * 4
+    assert kernel.item() == pytest.approx(0, abs=1e-14)
+
+
+def test_feature_change_of_scaled_weights(probe):
+    # Doubling A_2 doubles h_2, h_3, h_4 (relative change 1) and leaves h_1; kernels are compared up to scale.
+    net, features = probe
+    with torch.no_grad():
+        net.weights[1] *= 2
+    change, kernel = features.measure()
+    assert change.tolist() == pytest.approx([0, 1, 1, 1])
+    assert kernel.item() == pytest.approx(0, abs=1e-12)
+
+
+def test_kernel_change_looks_at_the_last_hidden_layer_behind_its_activation(probe):
+    net, features = probe
+    inputs = random(7, 5)
+    before = net.phi(net.preactivations(inputs)[-2]).detach()
+    with torch.no_grad():
+        net.weights[2] += random(18, 12, seed=5)
+        net.weights[3] += 100  # the readout has no part in it
+    after = net.phi(net.preactivations(inputs)[-2]).detach()
+    _, kernel = features.measure()
+    assert kernel.item() == pytest.approx(1 - kernel_alignment(before, after).item(), abs=1e-14)
+    assert kernel.item() > 0.01
+
+
+def test_measuring_disturbs_nothing(probe):
+    net, features = probe
+    weights, state = [w.clone() for w in net.weights], torch.get_rng_state()
+    change, kernel = features.measure()
+    assert not change.requires_grad
+    assert not kernel.requires_grad
+    assert all(torch.equal(a, b) and a.grad is None for a, b in zip(net.weights, weights, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_state_brings_the_first_values_back(probe):
+    net, features = probe
+    inputs = random(7, 5)
+    state = features.state_dict()
+    with torch.no_grad():
+        net.weights[1] += random(12, 6, seed=5)
+    restored = FeatureChange(lambda: net.preactivations(inputs), net.phi)  # begun late, at the moved weights
+    assert restored.measure()[0].tolist() == [0.0] * 4
+    restored.load_state_dict(state)
+    for ours, theirs in zip(restored.measure(), features.measure(), strict=True):
+        assert torch.equal(ours, theirs)
+        assert ours.any()
