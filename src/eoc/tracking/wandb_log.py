@@ -98,14 +98,14 @@ class WandbLog(Logger):
 
     def log_summary(self, values: dict[str, Any]) -> None:
         """Set the run's summary values."""
-        if self._run is not None:
+        if self._run is not None and not self._lost:
             self._guard(lambda: self._run.summary.update(values))
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close the run; the next run of this process opens one of its own."""
-        if self._run is not None:
-            self._guard(lambda: self._run.finish(exit_code=exit_code))
-            self._run = None
+        """Close the run, a lost one too; the next run of this process opens one of its own."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._guard(lambda: run.finish(exit_code=exit_code))
 
     def _started(self) -> Any:
         if self._run is None and not self._lost:
@@ -136,13 +136,12 @@ class WandbLog(Logger):
 
     def _guard(self, call: Callable[[], T]) -> T | None:
         """Do it, or say once that W&B is lost and go on: ``metrics.csv`` has everything."""
-        if self._lost:
-            return None
         try:
             return call()
         except Exception as error:
+            if not self._lost:
+                rank_zero_warn(f"W&B stopped ({error}); the run goes on without it, metrics.csv has every value")
             self._lost = True
-            rank_zero_warn(f"W&B stopped ({error}); the run goes on without it, metrics.csv has every value")
             return None
 
 

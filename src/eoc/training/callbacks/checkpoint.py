@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from eoc.errors import integer, text
@@ -19,7 +20,7 @@ class CheckpointCallback(StepCallback, Checkpoint):
 
     Lightning runs checkpoints behind all other callbacks, so the state it keeps is the one between two steps. The
     file is replaced in one move: an interrupted write leaves the one before. A diverged run keeps its last state
-    before divergence.
+    before divergence, and weights that are not finite are never kept.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -34,7 +35,8 @@ class CheckpointCallback(StepCallback, Checkpoint):
         """Save between two steps."""
         trainer = module.trainer
         done = trainer.global_step
-        if module.divergence is None and (done % self.every == 0 or done == trainer.max_steps):
+        due = module.divergence is None and (done % self.every == 0 or done == trainer.max_steps)
+        if due and all(bool(torch.isfinite(weight).all()) for weight in module.network.weights):
             partial = self.path.with_suffix(".part")
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:

@@ -27,16 +27,13 @@ class DivergenceCallback(Measurement):
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Look at the loss at θ_t."""
-        if not self.due(module.step):
-            return
-        loss = float(module.metrics["train/loss"])
-        if self._first is None and loss > 0.0 and math.isfinite(loss):
-            self._first = loss
-        if not math.isfinite(loss):
-            module.diverge(f"the training loss is {loss}")
-        elif self._first is not None and loss > self.bound * self._first:
-            limit = f"{self.bound:g} times the first one, {self._first:.3g}"
-            module.diverge(f"the training loss {loss:.3g} exceeds {limit}")
+        if self.due(module.step):
+            self._judge(module)
+
+    def at_end(self, module: EdgeOfChaosModule) -> None:
+        """Look at the loss at θ_T."""
+        module.metrics.update(module.evaluate("train"))
+        self._judge(module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first loss."""
@@ -45,3 +42,13 @@ class DivergenceCallback(Measurement):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
         self._first = state_dict["first"]
+
+    def _judge(self, module: EdgeOfChaosModule) -> None:
+        loss = float(module.metrics["train/loss"])
+        if self._first is None and loss > 0.0 and math.isfinite(loss):
+            self._first = loss
+        if not math.isfinite(loss):
+            module.diverge(f"the training loss is {loss}")
+        elif self._first is not None and loss > self.bound * self._first:
+            limit = f"{self.bound:g} times the first one, {self._first:.3g}"
+            module.diverge(f"the training loss {loss:.3g} exceeds {limit}")

@@ -39,9 +39,13 @@ class Recorder(StepCallback):
         module.metrics.clear()
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
-        """Log the last row: θ_T, from which no update was taken."""
-        module.metrics.update(module.evaluate("train"))
-        module.metrics.update(module.evaluate("test"))
+        """Log the last row: θ_T, from which no update was taken; a loss that is not finite there is divergence too."""
+        for part in ("train", "test"):
+            if f"{part}/loss" not in module.metrics:
+                module.metrics.update(module.evaluate(part))
+        loss = float(module.metrics["train/loss"])
+        if not math.isfinite(loss):
+            module.diverge(f"the training loss is {loss}")
         self._log(module)
         module.metrics.clear()
 

@@ -1,0 +1,217 @@
+"""W&B gets what metrics.csv gets, needs nothing, and cannot stop a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from eoc.errors import InvalidInput
+from eoc.tracking.run_folder import CHECKPOINT
+from eoc.tracking.wandb_log import WandbLog
+from support import EVERY_STEP, NO_FIGURE, Crash, Run, composed, crash_at, trained
+
+OFFLINE = "logger.wandb.mode=offline"
+FIGURE = "summary."  # what the image called summary has in its row
+
+
+def offline_runs(root: Path) -> list[Path]:
+    return sorted((root / "wandb").glob("offline-run-*"))
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Every record of an offline run, by W&B's own reader."""
+    tool = Path(sys.executable).with_name("wandb")
+    done = subprocess.run(
+        [str(tool), "leet", "inspect", "--json", str(folder)], capture_output=True, text=True, timeout=60, check=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of_type(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record[kind] for record in found if record["type"] == kind]
+
+
+def history(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record["item"] for record in of_type(found, "history")]
+
+
+def rows_of(run: Run) -> list[dict[str, float]]:
+    """metrics.csv row by row, without what is missing."""
+    columns = run.columns
+    rows = zip(*columns.values(), strict=True)
+    return [{name: v for name, v in zip(columns, row, strict=True) if not math.isnan(v)} for row in rows]
+
+
+def public(item: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a history row; W&B writes those that JSON lacks as words."""
+    logged = {name: value for name, value in item.items() if not name.startswith(("_", FIGURE))}
+    return {name: float(value) for name, value in logged.items() if value != "NaN"}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[str, Any]]]:
+    root = tmp_path_factory.mktemp("offline")
+    words = [OFFLINE, f"paths.wandb={root}", "logger.wandb.group=a sweep", "logger.wandb.project=a project"]
+    run = trained(root / "run", *EVERY_STEP, *words, "schedule.kappa=2.25")
+    (folder,) = offline_runs(root)
+    return run, records(folder)
+
+
+def test_a_run_has_its_name_group_tags_and_config(offline: tuple[Run, list[dict[str, Any]]]) -> None:
+    run, found = offline
+    (opened,) = of_type(found, "run")
+    assert opened["display_name"] == "nup-l3-m6-g2.0-geometric-digits-s0"
+    assert opened["run_group"] == "a sweep"
+    assert opened["tags"] == ["nup", "geometric", "digits"]
+    assert opened["project"] == "a project"
+    config = opened["config"]["update"]
+    assert config["schedule"]["kappa"] == 2.25
+    assert config["dataset"]["n_train"] == 60
+    assert config["paths"]["run"] == str(run.folder)  # resolved
+
+
+def test_the_x_axis_of_everything_is_step(offline: tuple[Run, list[dict[str, Any]]]) -> None:
+    _, found = offline
+    step, everything = of_type(found, "metric")
+    assert step["name"] == "step"
+    assert everything["glob_name"] == "*"
+    assert everything["step_metric"] == "step"
+
+
+def test_wandb_and_csv_carry_the_same_rows(offline: tuple[Run, list[dict[str, Any]]]) -> None:
+    run, found = offline
+    items = history(found)
+    assert [public(item) for item in items] == rows_of(run)
+    assert [item["_step"] for item in items] == [item["step"] for item in items] == list(range(9))
+
+
+def test_the_figure_and_the_outcome_are_there(offline: tuple[Run, list[dict[str, Any]]]) -> None:
+    _, found = offline
+    *before, last = history(found)
+    assert last[f"{FIGURE}format"] == "png"
+    assert not any(name.startswith(FIGURE) for item in before for name in item)
+    updates: dict[str, Any] = {}
+    for record in of_type(found, "summary"):
+        updates |= record["update"]
+    assert updates["status"] == "completed"
+    assert updates["parameters"] == 64 * 6 + 6 * 24 + 24 * 10
+    assert [record["exit_code"] for record in of_type(found, "exit")] == [0]
+
+
+def test_runs_of_one_process_stay_apart(tmp_path: Path) -> None:
+    words = ["callbacks=none", OFFLINE, f"paths.wandb={tmp_path}"]
+    first = trained(tmp_path / "a", *words, "seed=1", "trainer.max_steps=3")
+    second = trained(tmp_path / "b", *words, "seed=2", "trainer.max_steps=4")
+    found = [records(folder) for folder in offline_runs(tmp_path)]
+    assert len(found) == 2
+    by_seed = {of_type(one, "run")[0]["config"]["update"]["seed"]: one for one in found}
+    for seed, run in ((1, first), (2, second)):
+        assert [public(item) for item in history(by_seed[seed])] == rows_of(run)
+    assert len({of_type(one, "run")[0]["run_id"] for one in found}) == 2
+
+
+def test_a_run_that_goes_on_keeps_its_id_and_one_that_crashes_says_so(tmp_path: Path) -> None:
+    words = [NO_FIGURE, "callbacks.checkpoint.every=2", OFFLINE, f"paths.wandb={tmp_path}"]
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *words, then=crash_at(4))
+    (before,) = offline_runs(tmp_path)
+    run = trained(tmp_path / "run", *words, ckpt_path=tmp_path / "run" / CHECKPOINT)
+    (after,) = [folder for folder in offline_runs(tmp_path) if folder != before]
+    found, went_on = records(before), records(after)
+    assert of_type(found, "run")[0]["run_id"] == of_type(went_on, "run")[0]["run_id"]
+    assert of_type(found, "exit")[0]["exit_code"] == 1
+    # readers keep the last row of a step
+    merged = {item["step"]: public(item) for item in (*history(found), *history(went_on))}
+    timeless = [
+        [{n: v for n, v in row.items() if not n.endswith("milliseconds")} for row in rows]
+        for rows in (merged.values(), rows_of(run))
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_infinite_values_are_logged_alike(tmp_path: Path) -> None:
+    words = [NO_FIGURE, "model.activation=abs", "schedule=constant", "schedule.rate=1e30"]
+    run = trained(tmp_path / "run", *words, OFFLINE, f"paths.wandb={tmp_path}")
+    rows = rows_of(run)
+    assert math.inf in [row.get("train/loss") for row in rows]
+    (folder,) = offline_runs(tmp_path)
+    assert [public(item) for item in history(records(folder))] == rows
+
+
+def test_disabled_writes_nothing(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", "callbacks=none", "logger.wandb.mode=disabled", f"paths.wandb={tmp_path / 'w'}")
+    assert run.summary["status"] == "completed"
+    assert not (tmp_path / "w").exists()
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        "run",
+        ".hydra",
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+    }
+
+
+def test_the_mode_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert composed(tmp_path).logger.wandb.mode == "disabled"
+    monkeypatch.delenv("WANDB_MODE")
+    assert composed(tmp_path).logger.wandb.mode == "offline"
+
+
+@pytest.mark.parametrize("broken", ["init", "log", "root"])
+def test_a_broken_wandb_is_said_once_and_stops_nothing(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, finished = tmp_path / "w", []
+
+    class Mute:
+        """A run that takes three rows."""
+
+        id, dir, rows = "mute", str(tmp_path / "w" / "x" / "files"), 0
+
+        def define_metric(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def log(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+            self.rows += 1
+            if self.rows > 3:
+                raise ConnectionError("the line is dead")
+
+        def finish(self, exit_code: int) -> None:
+            finished.append(exit_code)
+
+    def no_start(**kwargs: Any) -> None:  # noqa: ARG001
+        raise RuntimeError("the line is dead")
+
+    if broken == "root":
+        root.write_text("a file where a folder should be")
+    else:
+        monkeypatch.setattr(wandb, "init", no_start if broken == "init" else lambda **kwargs: Mute())  # noqa: ARG005
+    with pytest.warns(UserWarning, match="W&B stopped") as warned:
+        run = trained(tmp_path / "run", NO_FIGURE, OFFLINE, f"paths.wandb={root}")
+    assert len(warned) == 1
+    assert "metrics.csv has every value" in str(warned[0].message)
+    assert run.summary["status"] == "completed"
+    assert run.columns["step"] == list(range(9))
+    assert run.value == run.columns["test/loss"][-1]
+    assert finished == ([0] if broken == "log" else [])  # what was opened is closed
+
+
+def test_a_mode_is_one_of_three() -> None:
+    with pytest.raises(InvalidInput, match="mode=shared is not possible: it must be one of offline, online, disabled"):
+        WandbLog(project="eoc", mode="shared", root="/")
