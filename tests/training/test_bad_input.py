@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -21,9 +20,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
@@ -32,9 +29,9 @@ from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SUMMARY, read_metrics
 from eoc.training.door import GUARDED, TRACEBACKS
+from support import CONF, composed
 
 ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
 SMALL = ("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4")
 QUIET = (*SMALL, "logger=csv", "~callbacks.summary_figure")
 GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "callbacks", "logger", "trainer", "paths")
@@ -85,27 +82,15 @@ def refused(program: Callable) -> Callable[..., str]:
     return call
 
 
-@lru_cache
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides), return_hydra_config=True)
-
-
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
     """Compose a config whose run folder lies below ``tmp_path``."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
-    def make(*overrides: str, folder: str = "run", small: tuple[str, ...] = QUIET) -> DictConfig:
-        config = composed(*small, *overrides).copy()
-        with open_dict(config):
-            config.hydra.runtime.output_dir = str(tmp_path / folder)
-            config.hydra.runtime.cwd = str(tmp_path)
-        HydraConfig.instance().cfg = config.copy()
-        with open_dict(config):
-            del config["hydra"]
-        return config
+    def make(
+        *overrides: str, folder: str = "run", small: tuple[str, ...] = QUIET, ckpt_path: Path | None = None
+    ) -> DictConfig:
+        return composed(tmp_path / folder, *small, *overrides, ckpt_path=ckpt_path)
 
     return make
 
@@ -450,7 +435,7 @@ def test_a_checkpoint_that_is_none(settings, checkpoint, tmp_path):
         path = tmp_path / name.replace(" ", "_")
         write(path)
         with pytest.raises(InvalidInput) as refusal:
-            run_room.run(settings(f"ckpt_path={path}", "trainer.max_steps=6"))
+            run_room.run(settings("trainer.max_steps=6", ckpt_path=path))
         assert str(refusal.value).startswith(f"ckpt_path={path} is not possible: "), name
     assert not sentinel.exists()
     with (tmp_path / "pickle").open("rb") as file:
@@ -470,7 +455,7 @@ def test_a_checkpoint_that_is_none(settings, checkpoint, tmp_path):
     ],
 )
 def test_a_checkpoint_of_something_else(settings, checkpoint, overrides, key, rule):
-    config = settings(f"ckpt_path={checkpoint}", "trainer.max_steps=6", *overrides)
+    config = settings("trainer.max_steps=6", *overrides, ckpt_path=checkpoint)
     with pytest.raises(InvalidInput) as refusal:
         run_room.run(config)
     assert refusal.value.key == key
@@ -482,9 +467,9 @@ def test_a_checkpoint_without_what_a_callback_needs(settings):
     run_room.run(config)
     path = Path(config.paths.run) / CHECKPOINT
     with pytest.raises(InvalidInput, match="it was made without FeaturesCallback") as refusal:
-        run_room.run(settings(f"ckpt_path={path}", "trainer.max_steps=6"))
+        run_room.run(settings("trainer.max_steps=6", ckpt_path=path))
     assert refusal.value.key == "ckpt_path"
-    run_room.run(settings(f"ckpt_path={path}", "trainer.max_steps=6", "~callbacks.features", "~callbacks.curvature"))
+    run_room.run(settings("trainer.max_steps=6", "~callbacks.features", "~callbacks.curvature", ckpt_path=path))
 
 
 # -- the run folder --------------------------------------------------------------------------------------------------
