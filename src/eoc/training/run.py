@@ -81,7 +81,7 @@ def run(config: DictConfig) -> float:
         )
         for logger in loggers:
             if isinstance(logger, WandbLog):
-                logger.log_summary({"status": summary["status"], "parameters": summary["parameters"]})
+                logger.log_summary({key: summary[key] for key in ("status", "parameters", "stability_limit")})
         if trainer.is_global_zero:
             write_json(folder / SUMMARY, summary)
             print(table(summary, folder), flush=True)
