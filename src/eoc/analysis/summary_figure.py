@@ -126,8 +126,9 @@ def _title(folder: Path) -> str:
     rule = str(schedule["_target_"]).rpartition(".")[2]
     knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
+    examples = "all" if config["dataset"]["n_train"] is None else config["dataset"]["n_train"]
     name = NAMES.get(model["parameterization"], model["parameterization"])
     return (
         f"{name}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, {model['activation']}; "
-        f"{rule} schedule, {knobs}; {data}, {config['dataset']['n_train']} examples; seed {config['seed']}"
+        f"{rule} schedule, {knobs}; {data}, {examples} examples; seed {config['seed']}"
     )
