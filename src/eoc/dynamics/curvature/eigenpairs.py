@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import inner, orthonormalized, random_vector
 from eoc.errors import InvalidInput, choice, integer, real
 

@@ -64,6 +64,43 @@ def orthonormalized(
     return vector
 
 
+class Rows:
+    """A growing matrix of long rows in one piece of memory, so that adding a row copies no others.
+
+    Args:
+        width: length of the rows.
+        like: a tensor of the dtype and on the device wanted.
+    """
+
+    def __init__(self, width: int, like: Tensor) -> None:
+        self._buffer = torch.empty(8, width, dtype=like.dtype, device=like.device)
+        self._count = 0
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self._count
+
+    @property
+    def matrix(self) -> Float[Tensor, "rows width"]:
+        """The rows, as a view."""
+        return self._buffer[: self._count]
+
+    def append(self, rows: Float[Tensor, "new width"]) -> None:
+        """Add rows at the end."""
+        total = self._count + len(rows)
+        if total > len(self._buffer):
+            larger = torch.empty(2 * total, self._buffer.shape[1], dtype=rows.dtype, device=rows.device)
+            larger[: self._count] = self.matrix
+            self._buffer = larger
+        self._buffer[self._count : total] = rows
+        self._count = total
+
+    def replace(self, rows: Float[Tensor, "new width"]) -> None:
+        """Hold these rows instead."""
+        self._count = 0
+        self.append(rows)
+
+
 def random_vector(size: int, generator: torch.Generator, like: Tensor) -> Float[Tensor, " parameters"]:
     """Return standard normal numbers drawn on the CPU, so that every device and dtype starts alike."""
     return torch.randn(size, generator=generator, dtype=torch.float64).to(like)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eoc.dynamics.curvature.eigenpairs import Eigenpairs, top_eigenpairs
-from eoc.dynamics.curvature.operators import SymmetricOperator
+from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.errors import InvalidInput, integer, real
 
 

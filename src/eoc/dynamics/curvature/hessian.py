@@ -1,0 +1,67 @@
+"""Products with the Hessian of a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from eoc.dynamics.curvature.operator import Batch, ParameterOperator, Parts, differentiated, transposed
+from eoc.errors import InvalidInput
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class HessianOperator(ParameterOperator):
+    """Products with the Hessian of the mean loss over all batches: A_c = d^2 loss_c / d theta^2.
+
+    Args:
+        loss: ``loss(inputs, targets)``, the scalar *mean* loss over the examples of a chunk, a twice differentiable
+            function of ``parameters``.
+        parameters: see `ParameterOperator`, as for the other arguments and attributes.
+        batches: chunks of (inputs, targets).
+        metric: learning-rate factors.
+        reduce: averages over processes.
+        module: whose buffers are put back.
+
+    Source: Pearlmutter, "Fast exact multiplication by the Hessian" (1994), by differentiating the gradient.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        parameters: Sequence[Tensor],
+        batches: Sequence[Batch],
+        metric: Sequence[float | Tensor] | None = None,
+        reduce: Callable[[Tensor], None] | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        super().__init__(parameters, batches, metric, reduce, module)
+        self._loss, self._metric = loss, metric
+
+    def block(self, indices: Sequence[int]) -> HessianOperator:
+        """Return the operator on these parameters alone, the others held fixed: a diagonal block of A."""
+        metric = None if self._metric is None else [self._metric[i] for i in indices]
+        parameters = [self._parameters[i] for i in indices]
+        return HessianOperator(self._loss, parameters, self._batches, metric, self._reduce, self._module)
+
+    def gradient(self) -> list[Tensor]:
+        """Return the loss's gradient at the present weights from the graph that serves the products.
+
+        A full-batch training step that takes it from here saves a gradient. Only with a single chunk.
+
+        Raises:
+            InvalidInput: there are several chunks, whose graphs are not kept.
+        """
+        if len(self._batches) != 1:
+            raise InvalidInput("batches", len(self._batches), "the gradient is at hand with a single chunk only")
+        with torch.inference_mode(False):
+            parts = zip(self._single_graph(), self._parameters, strict=True)
+            return [torch.zeros_like(p) if g is None else g.detach().clone() for g, p in parts]
+
+    def _build(self, batch: Batch) -> Parts:
+        return differentiated(self._loss(*batch), self._parameters)
+
+    def _apply(self, graph: Parts, direction: list[Tensor]) -> Parts:
+        return transposed(graph, self._parameters, direction)

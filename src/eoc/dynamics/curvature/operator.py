@@ -1,0 +1,238 @@
+"""What all curvature operators share: chunks of data, the learning-rate metric, and that they disturb nothing."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eoc.errors import InvalidInput, real
+
+Batch = tuple[Tensor, Tensor]
+Parts = Sequence[Tensor | None]  # one tensor per parameter, None for zero
+
+
+class NonFiniteCurvature(ArithmeticError):
+    """A product with the curvature met NaN or infinity: weights, data or loss are no longer finite."""
+
+
+@runtime_checkable
+class SymmetricOperator(Protocol):
+    """What the solvers need of a symmetric matrix A: its size, where it lives, and products with it.
+
+    Attributes:
+        size: number of rows of A.
+        device: device of the vectors.
+        dtype: floating dtype of the vectors.
+        products: number of vectors multiplied so far, for accounting.
+    """
+
+    size: int
+    device: torch.device
+    dtype: torch.dtype
+    products: int
+
+    def __call__(self, vectors: Float[Tensor, "k size"]) -> Float[Tensor, "k size"]:
+        """Return A v for every row v."""
+        ...
+
+
+class ParameterOperator(ABC):
+    """A symmetric operator on the parameters that is a mean over chunks of examples, in the learning rates' metric.
+
+        A = D^(1/2) (sum_c (n_c / n) A_c) D^(1/2),   D = diag(metric)
+
+    where chunk c holds n_c of the n examples, so that chunks of any sizes average exactly. Gradient descent with
+    rates eta * D is plain descent with rate eta in the coordinates D^(-1/2) theta: there A is what counts.
+
+    Products are taken at the parameters' values at the time of the call. With one chunk its graph is built at the
+    first call and serves every product until a parameter changes in place; with several, a graph is built for one
+    chunk at a time and freed, so that the data may exceed memory. Nothing is written to: no ``.grad``, parameter,
+    buffer, mode or random state; it works where gradients are switched off.
+
+    Args:
+        parameters: tensors that require gradients, of one dtype and device. A subset gives that block of A.
+        batches: chunks of (inputs, targets); the length of ``inputs`` is its number of examples.
+        metric: for every parameter tensor its learning-rate factor, a positive number or a positive tensor that
+            broadcasts to the parameter's shape; None is 1 throughout.
+        reduce: called on the summed product and changes it in place, to average over the processes of a
+            data-parallel run.
+        module: the module that is evaluated, if it has buffers that an evaluation in training mode changes (running
+            statistics); they are put back.
+
+    Attributes:
+        size: number of scalar parameters.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
+        products: number of vectors multiplied so far.
+
+    Raises:
+        InvalidInput: no parameters or batches, an empty batch, parameters of several dtypes or devices, a metric of
+            another length or not positive.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        batches: Sequence[Batch],
+        metric: Sequence[float | Tensor] | None = None,
+        reduce: Callable[[Tensor], None] | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        self._parameters = _checked_parameters(parameters)
+        self._batches, self._weights = _checked_batches(batches)
+        self._scales = None if metric is None else _square_roots(metric, self._parameters)
+        self._reduce, self._module = reduce, module
+        self._sizes = [p.numel() for p in self._parameters]
+        self.size = sum(self._sizes)
+        self.device, self.dtype = self._parameters[0].device, self._parameters[0].dtype
+        self.products = 0
+        self._graph: Any = None
+        self._versions: list[int] = []
+
+    @abstractmethod
+    def _build(self, batch: Batch) -> Any:
+        """Return whatever serves the products of one chunk."""
+
+    @abstractmethod
+    def _apply(self, graph: Any, direction: list[Tensor]) -> Parts:
+        """Return A_c v for one vector, split by parameter."""
+
+    @torch.inference_mode(False)
+    def __call__(self, vectors: Float[Tensor, "k size"]) -> Float[Tensor, "k size"]:
+        """Return A v for every row v of ``vectors``.
+
+        Args:
+            vectors: (k, size), each row flattened in the order of ``parameters``.
+
+        Returns:
+            (k, size), the products.
+
+        Raises:
+            NonFiniteCurvature: a product holds NaN or infinity.
+        """
+        directions = [self._split(row) for row in vectors]
+        self.products += len(directions)
+        if len(self._batches) == 1:
+            result = self._rows(self._single_graph(), directions)
+        else:
+            # Many small chunks are summed in float64, so that their number does not cost digits.
+            total = torch.zeros(len(directions), self.size, dtype=torch.float64, device=self.device)
+            for batch, weight in zip(self._batches, self._weights, strict=True):
+                total += weight * self._rows(self._built(batch), directions)
+            result = total.to(self.dtype)
+        if self._reduce is not None:
+            self._reduce(result)
+        return finite(result)
+
+    def _single_graph(self) -> Any:
+        versions = [p._version for p in self._parameters]
+        if self._graph is None or versions != self._versions:
+            self._graph, self._versions = None, versions
+            self._graph = self._built(self._batches[0])
+        return self._graph
+
+    def _built(self, batch: Batch) -> Any:
+        with torch.enable_grad(), undisturbed(self._module, self.device):
+            return self._build(batch)
+
+    def _rows(self, graph: Any, directions: list[list[Tensor]]) -> Tensor:
+        result = torch.zeros(len(directions), sum(self._sizes), dtype=self.dtype, device=self.device)
+        for row, direction in zip(result, directions, strict=True):
+            self._join(self._apply(graph, direction), row)
+        return result
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        pieces = vector.detach().split(self._sizes)
+        parts = [piece.view_as(p) for piece, p in zip(pieces, self._parameters, strict=True)]
+        return parts if self._scales is None else [s * v for s, v in zip(self._scales, parts, strict=True)]
+
+    def _join(self, parts: Parts, row: Tensor) -> None:
+        for i, (place, part) in enumerate(zip(row.split(self._sizes), parts, strict=True)):
+            if part is not None:
+                place.copy_((part if self._scales is None else part * self._scales[i]).reshape(-1))
+
+
+def differentiated(value: Tensor, parameters: list[Tensor], cotangent: Tensor | None = None) -> Parts:
+    """Return the derivative of ``value`` (contracted with ``cotangent``), differentiable once more."""
+    if not value.requires_grad:
+        return (None,) * len(parameters)
+    return torch.autograd.grad(value, parameters, cotangent, create_graph=True, allow_unused=True)
+
+
+def transposed(outputs: Parts, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Parts:
+    """Return the derivative of <outputs, cotangents> with respect to ``inputs``; the graph is kept."""
+    pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o is not None and o.requires_grad]
+    if not pairs:
+        return (None,) * len(inputs)
+    values, weights = zip(*pairs, strict=True)
+    return torch.autograd.grad(values, inputs, weights, retain_graph=True, allow_unused=True)
+
+
+def finite(result: Tensor) -> Tensor:
+    """Return ``result``, or raise `NonFiniteCurvature`."""
+    # The sum of finite numbers is finite, unless they are huge: the quick test spares the exact one.
+    if not bool(torch.isfinite(result.sum())) and not bool(torch.isfinite(result).all()):
+        raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
+    return result
+
+
+@contextmanager
+def undisturbed(module: nn.Module | None, device: torch.device) -> Iterator[None]:
+    """Evaluate a module with the random state put back after, on copies of its buffers.
+
+    Every evaluation starts from the same random state: a dropout mask is the same for all chunks and products.
+    Buffers are exchanged and not written back, as graphs may hold them.
+    """
+    owners = [] if module is None else [m for m in module.modules() if any(b is not None for b in m._buffers.values())]
+    originals = [dict(owner._buffers) for owner in owners]
+    for owner in owners:
+        owner._buffers.update({name: None if b is None else b.clone() for name, b in owner._buffers.items()})
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
+            yield
+    finally:
+        for owner, buffers in zip(owners, originals, strict=True):
+            owner._buffers.update(buffers)
+
+
+def _checked_parameters(parameters: Sequence[Tensor]) -> list[Tensor]:
+    checked = list(parameters)
+    if not checked:
+        raise InvalidInput("parameters", [], "there must be at least one parameter tensor")
+    kinds = {(p.dtype, p.device) for p in checked}
+    if len(kinds) > 1:
+        raise InvalidInput("parameters", kinds, "all of them must share one dtype and one device")
+    if not checked[0].dtype.is_floating_point:
+        raise InvalidInput("parameters", checked[0].dtype, "they must be of a floating dtype")
+    if not all(p.requires_grad for p in checked):
+        raise InvalidInput("parameters", "frozen", "every one of them must require gradients")
+    return checked
+
+
+def _checked_batches(batches: Sequence[Batch]) -> tuple[list[Batch], list[float]]:
+    checked = list(batches)
+    lengths = [len(inputs) for inputs, _ in checked]
+    if not lengths or min(lengths) < 1:
+        raise InvalidInput("batches", lengths, "there must be at least one batch, each with at least one example")
+    return checked, [length / sum(lengths) for length in lengths]
+
+
+def _square_roots(metric: Sequence[float | Tensor], parameters: list[Tensor]) -> list[float | Tensor]:
+    if len(metric) != len(parameters):
+        raise InvalidInput("metric", metric, f"it needs one entry for each of the {len(parameters)} parameters")
+    roots: list[float | Tensor] = []
+    for factor, parameter in zip(metric, parameters, strict=True):
+        if isinstance(factor, Tensor):
+            if not bool((torch.isfinite(factor) & (factor > 0)).all()):
+                raise InvalidInput("metric", "tensor", "all of its entries must be positive and finite")
+            roots.append(factor.detach().to(parameter).sqrt().expand_as(parameter))
+        else:
+            roots.append(math.sqrt(real("metric", factor, above=0)))
+    return roots

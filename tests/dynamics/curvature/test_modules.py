@@ -1,0 +1,85 @@
+"""Any module may be probed, and nothing of it changes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dynamics.curvature.problems import mse, small_problem
+from eoc.dynamics.curvature import HessianOperator, LayerCurvature, critical_sharpness, top_eigenpairs
+
+
+def batch_normalized() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.3), nn.Linear(5, 3))
+
+
+def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_buffers_modes_and_random_state_are_put_back() -> None:
+    _, x, y = small_problem(dtype=torch.float32)
+    module = batch_normalized().train()
+    buffers, before = dict(module.named_buffers()), snapshot(module)
+    state = torch.get_rng_state()
+    operator = HessianOperator(
+        lambda a, b: mse(module(a), b), list(module.parameters()), [(x[:12], y[:12]), (x[12:], y[12:])], module=module
+    )
+    first = operator(torch.ones(1, operator.size))
+    assert torch.equal(operator(torch.ones(1, operator.size)), first)  # the same dropout masks every time
+    critical_sharpness(
+        lambda a, b: mse(module(a), b),
+        list(module.parameters()),
+        [torch.ones_like(p) for p in module.parameters()],
+        [(x, y)],
+        0.1,
+        module=module,
+    )
+    assert all(m.training for m in module.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(buffer is buffers[name] for name, buffer in module.named_buffers())
+
+
+def test_probe_between_forward_and_backward_leaves_the_step_alone() -> None:
+    _, x, y = small_problem(dtype=torch.float32)
+
+    def gradient(probed: bool) -> list[torch.Tensor]:
+        module = batch_normalized().train()
+        loss = mse(module(x), y)
+        if probed:
+            operator = HessianOperator(
+                lambda a, b: mse(module(a), b), list(module.parameters()), [(x, y)], module=module
+            )
+            top_eigenpairs(operator, max_products=8)
+        loss.backward()
+        return [p.grad for p in module.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(gradient(True), gradient(False), strict=True))
+
+
+def test_gradient_comes_with_the_graph() -> None:
+    _, x, y = small_problem()
+    module = batch_normalized().double().eval()
+    operator = HessianOperator(lambda a, b: mse(module(a), b), list(module.parameters()), [(x, y)])
+    expected = torch.autograd.grad(mse(module(x), y), list(module.parameters()))
+    for found, exact in zip(operator.gradient(), expected, strict=True):
+        torch.testing.assert_close(found, exact)
+
+
+def test_layers_are_the_diagonal_blocks() -> None:
+    _, x, y = small_problem()
+    module = batch_normalized().double().eval()
+    parameters = list(module.parameters())
+    operator = HessianOperator(lambda a, b: mse(module(a), b), parameters, [(x, y)], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0])
+    dense = operator(torch.eye(operator.size, dtype=torch.float64))
+    layers = LayerCurvature({"first": [0, 1], "last": [4, 5]}, tolerance=1e-6)
+    found = layers.probe(operator)
+    ends = torch.tensor([0, *[p.numel() for p in parameters]]).cumsum(0).tolist()
+    for name, first, last in [("first", ends[0], ends[2]), ("last", ends[4], ends[6])]:
+        exact = torch.linalg.eigvalsh(dense[first:last, first:last])[-1]
+        torch.testing.assert_close(found[name].values[0], exact)
+    other = LayerCurvature({"first": [0, 1], "last": [4, 5]}, tolerance=1e-6, seed=3)
+    other.load_state_dict(layers.state_dict())
+    assert torch.equal(other.probe(operator)["last"].vectors, layers.probe(operator)["last"].vectors)
