@@ -127,9 +127,10 @@ def trained(
     *overrides: str,
     ckpt_path: Path | None = None,
     then: Callable[[EdgeOfChaosModule, int], None] | None = None,
+    small: bool = True,
 ) -> Run:
-    """Run the main job, made `SMALL`, with ``overrides`` into ``folder``."""
-    config = composed(folder, *SMALL, *overrides, ckpt_path=ckpt_path)
+    """Run the main job, made `SMALL` if not told otherwise, with ``overrides`` into ``folder``."""
+    config = composed(folder, *(SMALL if small else ()), *overrides, ckpt_path=ckpt_path)
     watch = Watch(then)
     build = run_room.build_callbacks
     with patch.object(run_room, "build_callbacks", lambda node: [*build(node), watch]):

@@ -76,7 +76,7 @@ def test_a_sharpness_nobody_asked_for_and_a_second_look_change_nothing(name: str
 def test_the_state_of_another_rule_is_refused() -> None:
     with pytest.raises(InvalidInput, match="state=Constant is not possible: this run uses Geometric"):
         Geometric().load_state_dict(Constant().state_dict())
-    with pytest.raises(InvalidInput, match="state=None"):
+    with pytest.raises(InvalidInput, match="state=null"):
         Constant().load_state_dict({})
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import eoc.training.probe as probe_room
 from eoc.data import Batches, Dataset
+from eoc.training.callbacks import Measurement
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 STEPS, DEPTH, TOP, PROBED = 6, 3, 3, 17
@@ -162,6 +163,13 @@ def test_the_run_is_one_in_which_cosines_have_both_signs(by_hand: ByHand) -> Non
         values = [row[name] for row in rows]
         assert min(values) < -0.02, name
         assert max(values) > 0.02, name
+
+
+def test_the_callbacks_name_what_they_write_before_the_run(run: Run) -> None:
+    callbacks = [callback for callback in run.module.trainer.callbacks if isinstance(callback, Measurement)]
+    named = set().union(*(callback.names(run.module) for callback in callbacks))
+    assert named <= run.columns.keys()
+    assert run.columns.keys() - named == {"step", "lr", "train/loss", "train/accuracy", "test/loss", "test/accuracy"}
 
 
 def test_the_distance_is_made_of_updates_and_their_cosines(run: Run) -> None:

@@ -17,12 +17,15 @@ NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "N
 Columns = Mapping[str, NDArray[np.float64]]
 
 
-def draw_summary(folder: Path | str, *, limit: float = 2.0, dots_per_inch: int = 150) -> Path:
+def draw_summary(
+    folder: Path | str, *, limit: float = 2.0, diverged: int | None = None, dots_per_inch: int = 150
+) -> Path:
     """Draw loss, sharpness, cosines and feature change of a run folder against the step.
 
     Args:
         folder: a run folder with ``metrics.csv``.
         limit: η·λ at the edge of stability, 2(1+β); lines are drawn at limit/η and 2·limit/η.
+        diverged: the step at which the run diverged, marked in every panel and in the title; None if it did not.
         dots_per_inch: resolution.
 
     Returns:
@@ -40,6 +43,10 @@ def draw_summary(folder: Path | str, *, limit: float = 2.0, dots_per_inch: int =
         for axis in axes[1]:
             axis.set_xlabel("step t")
         figure.suptitle(_title(folder), fontsize=10)
+        if diverged is not None:
+            figure.suptitle(f"DIVERGED at step {diverged}: {_title(folder)}", fontsize=10, color=RED)
+            for axis in axes.flat:
+                axis.axvline(diverged, color=RED, linestyle=":")
         path = folder / FIGURE
         figure.savefig(path, dpi=dots_per_inch)
     return path
@@ -119,8 +126,9 @@ def _title(folder: Path) -> str:
     rule = str(schedule["_target_"]).rpartition(".")[2]
     knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
+    examples = "all" if config["dataset"]["n_train"] is None else config["dataset"]["n_train"]
     name = NAMES.get(model["parameterization"], model["parameterization"])
     return (
         f"{name}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, {model['activation']}; "
-        f"{rule} schedule, {knobs}; {data}, {config['dataset']['n_train']} examples; seed {config['seed']}"
+        f"{rule} schedule, {knobs}; {data}, {examples} examples; seed {config['seed']}"
     )

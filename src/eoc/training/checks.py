@@ -55,13 +55,17 @@ def check_settings(config: DictConfig) -> None:
     integer("seed", config.seed, 0, 2**32 - 1)
 
 
-def check_objective(objective: str, module: EdgeOfChaosModule, callbacks: list[Callback]) -> None:
-    """Refuse an objective that no callback of this run will measure, before the run."""
+def known_metrics(module: EdgeOfChaosModule, callbacks: list[Callback]) -> set[str]:
+    """Return the names of all that a run can measure, known before it begins."""
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
-    known = {f"{part}/{what}" for part in ("train", "test") for what in ("loss", "accuracy")} | {"lr"}
-    if module.schedule.needs_sharpness(0):
-        known |= {"sharpness", "lr_x_sharpness"}
-    known = known.union(*(callback.names(module) for callback in measuring))
+    always = {"lr", *(f"{part}/{what}" for part in ("train", "test") for what in ("loss", "accuracy"))}
+    scheduled = {"sharpness", "lr_x_sharpness"} if module.schedule.needs_sharpness(0) else set()
+    return always.union(scheduled, *(callback.names(module) for callback in measuring))
+
+
+def check_objective(objective: str, module: EdgeOfChaosModule, callbacks: list[Callback]) -> None:
+    """Refuse an objective that nothing in this run will measure, before the run."""
+    known = known_metrics(module, callbacks)
     if objective not in known:
         overall = [name for name in sorted(known) if "/layer_" not in name]
         rule = f"this run measures {', '.join(overall)} and values by layer{closest(objective, known)}"

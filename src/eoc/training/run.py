@@ -57,10 +57,11 @@ def run(config: DictConfig) -> float:
 
     if config.ckpt_path is not None:
         resumed = read_checkpoint(str(config.ckpt_path), module, settings, callbacks, trainer.max_steps)
-        print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
-        for change in resumed.changes(settings):
-            print(f"  changed since: {change}", flush=True)
-        for logger in loggers:
+        if trainer.is_global_zero:
+            print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
+            for change in resumed.changes(settings):
+                print(f"  changed since: {change}", flush=True)
+        for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
                 logger.resume(resumed.folder, before=resumed.step)
             if isinstance(logger, WandbLog):
@@ -80,7 +81,7 @@ def run(config: DictConfig) -> float:
         )
         for logger in loggers:
             if isinstance(logger, WandbLog):
-                logger.log_summary({"status": summary["status"], "parameters": summary["parameters"]})
+                logger.log_summary({key: summary[key] for key in ("status", "parameters", "stability_limit")})
         if trainer.is_global_zero:
             write_json(folder / SUMMARY, summary)
             print(table(summary, folder), flush=True)

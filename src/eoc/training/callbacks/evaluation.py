@@ -17,6 +17,9 @@ class EvaluationCallback(Measurement):
         every: cadence in steps.
     """
 
+    def __init__(self, every: int = 10) -> None:
+        super().__init__(every)
+
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Evaluate θ_t."""
         if self.due(module.step):

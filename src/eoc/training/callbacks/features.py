@@ -20,7 +20,7 @@ class FeaturesCallback(Measurement):
         examples: size of the fixed probe batch, the first training examples.
     """
 
-    def __init__(self, every: int = 1, examples: int = 256) -> None:
+    def __init__(self, every: int = 10, examples: int = 256) -> None:
         super().__init__(every)
         self.examples = integer("examples", examples, minimum=2)
         self._change: FeatureChange | None = None

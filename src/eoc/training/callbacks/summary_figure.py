@@ -20,7 +20,8 @@ class SummaryFigureCallback(StepCallback):
 
     Args:
         folder: the run folder.
-        draw: makes the figure from the folder and the stability limit of η·λ, and returns its path.
+        draw: makes the figure from the folder, the stability limit of η·λ and the step at which the run diverged (None
+            if it did not), and returns its path.
     """
 
     def __init__(self, folder: str, draw: Callable[..., Path]) -> None:
@@ -31,7 +32,8 @@ class SummaryFigureCallback(StepCallback):
         if not module.trainer.is_global_zero:
             return
         try:
-            figure = self.draw(self.folder, limit=module.limit)
+            diverged = module.divergence.step if module.divergence else None
+            figure = self.draw(self.folder, limit=module.limit, diverged=diverged)
         except Exception as error:
             rank_zero_warn(f"summary.png could not be drawn: {error}")
             return

@@ -1,0 +1,170 @@
+"""summary.png, by what its axes hold and not by its pixels."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import eoc.analysis.summary_figure as figure_room
+from eoc.analysis import draw_summary
+from eoc.tracking.run_folder import CONFIG, FIGURE, METRICS
+from support import EVERY_STEP, NO_FIGURE, Run, trained
+
+LOSS, SHARPNESS, COSINES, FEATURES = range(4)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is made during the test."""
+    made: list[Figure] = []
+
+    class Kept(Figure):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(figure_room, "Figure", Kept)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(tmp_path_factory.mktemp("run"), *EVERY_STEP, NO_FIGURE, "callbacks.evaluation.every=3")
+
+
+def labelled(axis: Axes) -> dict[str, Line2D]:
+    return {str(line.get_label()): line for line in axis.lines if not str(line.get_label()).startswith("_")}
+
+
+def assert_shows(line: Line2D, run: Run, name: str) -> None:
+    """The line goes through the known values of a column, each at its step."""
+    columns = run.columns
+    known = [(t, value) for t, value in zip(columns["step"], columns[name], strict=True) if math.isfinite(value)]
+    np.testing.assert_array_equal(line.get_xydata(), known)
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / METRICS).write_text(text)
+    return folder
+
+
+def test_every_panel_shows_its_columns(run: Run, drawn: list[Figure]) -> None:
+    path = draw_summary(run.folder, dots_per_inch=20)
+    assert path == run.folder / FIGURE
+    assert path.read_bytes().startswith(b"\x89PNG")
+    (figure,) = drawn
+    panels = [labelled(axis) for axis in figure.axes]
+    final = run.summary["final"]
+    assert list(panels[LOSS]) == [
+        f"{part} (final accuracy {final[f'{part}/accuracy']:.3f})" for part in ("train", "test")
+    ]
+    for line, part in zip(panels[LOSS].values(), ("train", "test"), strict=True):
+        assert_shows(line, run, f"{part}/loss")
+    assert len(list(panels[LOSS].values())[1].get_xdata()) == 4  # 0, 3, 6 and the end
+
+    assert_shows(panels[SHARPNESS]["λ"], run, "sharpness")
+    assert_shows(panels[COSINES]["the cumulative update (thin: by layer)"], run, "cosine/cumulative/all")
+    assert_shows(panels[COSINES]["the previous update"], run, "cosine/previous/all")
+    for k in (1, 2, 3):
+        assert_shows(figure.axes[COSINES].lines[k - 1], run, f"cosine/cumulative/layer_{k}")
+        assert_shows(panels[FEATURES][f"preactivations h_{k}"], run, f"features/preactivation_change/layer_{k}")
+    assert_shows(panels[FEATURES]["1 − CKA, last hidden layer"], run, "features/kernel_change")
+    assert all(axis.get_legend() is not None for axis in figure.axes)
+    assert [axis.get_xlabel() for axis in figure.axes] == ["", "", "step t", "step t"]
+    assert [axis.get_yscale() for axis in figure.axes] == ["log", "log", "linear", "linear"]
+
+
+@pytest.mark.parametrize("limit", [2.0, 3.8])
+def test_the_edge_of_stability_is_drawn_at_the_limit_over_the_rate(limit: float, run: Run, drawn: list[Figure]) -> None:
+    draw_summary(run.folder, limit=limit, dots_per_inch=20)
+    lines = labelled(drawn[0].axes[SHARPNESS])
+    rates = np.array(run.columns["lr"][:-1])
+    for factor, label in ((1, f"{limit:g}/η (edge of stability)"), (2, f"{2 * limit:g}/η")):
+        np.testing.assert_array_equal(lines[label].get_xdata(), run.columns["step"][:-1])
+        np.testing.assert_allclose(lines[label].get_ydata(), factor * limit / rates, rtol=1e-15)
+
+
+def test_the_title_says_what_was_run(run: Run, drawn: list[Figure]) -> None:
+    draw_summary(run.folder, dots_per_inch=20)
+    said = drawn[0].get_suptitle()
+    for words in (
+        "νP",
+        "3 layers",
+        "width 6·k^2",
+        "relu",
+        "Geometric schedule",
+        "kappa 2.5",
+        "digits",
+        "60 ex",
+        "seed 0",
+    ):
+        assert words in said
+
+
+def test_the_title_of_a_run_on_all_data_says_so(run: Run, tmp_path: Path, drawn: list[Figure]) -> None:
+    config = (run.folder / CONFIG).read_text().replace("n_train: 60", "n_train: null")
+    (tmp_path / CONFIG).parent.mkdir()
+    (tmp_path / CONFIG).write_text(config)
+    draw_summary(write(tmp_path, "step,train/loss\n0,1.0\n"), dots_per_inch=20)
+    assert "digits, all examples" in drawn[0].get_suptitle()
+
+
+def test_many_layers_are_in_the_order_of_depth(tmp_path: Path, drawn: list[Figure]) -> None:
+    names = [f"features/preactivation_change/layer_{k}" for k in range(12, 0, -1)]
+    draw_summary(write(tmp_path, f"step,{','.join(names)}\n0{',0.5' * 12}\n"), dots_per_inch=20)
+    assert list(labelled(drawn[0].axes[FEATURES])) == [f"preactivations h_{k}" for k in range(1, 13)]
+    assert drawn[0].get_suptitle() == tmp_path.name  # there is no config
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_summary(write(tmp_path, "step,train/loss,lr\n0,1.0,0.5\n1,0.5,\n"), dots_per_inch=20)
+    axes = drawn[0].axes
+    assert list(labelled(axes[LOSS])) == ["train"]
+    assert "λ" not in labelled(axes[SHARPNESS])
+    for panel in (COSINES, FEATURES):
+        assert [text.get_text() for text in axes[panel].texts] == ["not measured"]
+        assert axes[panel].get_legend() is None
+
+
+def test_a_bare_run_can_be_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    run = trained(tmp_path, "callbacks=none", "schedule=constant")
+    draw_summary(run.folder, dots_per_inch=20)
+    panels = [labelled(axis) for axis in drawn[0].axes]
+    assert_shows(next(iter(panels[LOSS].values())), run, "train/loss")
+    assert_shows(panels[SHARPNESS]["λ"], run, "sharpness")
+
+
+def test_a_diverged_run_is_marked_as_one(tmp_path: Path, drawn: list[Figure]) -> None:
+    run = trained(tmp_path, "model.activation=abs", "schedule=constant", "schedule.rate=1e30", *EVERY_STEP)
+    (figure,) = drawn  # by the callback
+    step = run.summary["diverged"]["step"]
+    assert f"DIVERGED at step {step}" in figure.get_suptitle()
+    for axis in figure.axes:
+        assert [step, step] in [list(line.get_xdata()) for line in axis.lines]
+    assert not all(map(math.isfinite, run.columns["train/loss"]))
+    assert_shows(figure.axes[LOSS].lines[0], run, "train/loss")  # what is not finite is left out
+    assert (tmp_path / FIGURE).exists()
+
+
+def test_the_callback_knows_the_limit_of_momentum(tmp_path: Path, drawn: list[Figure]) -> None:
+    trained(tmp_path, "optimizer=momentum", "callbacks.summary_figure.draw.dots_per_inch=20")
+    assert "3.8/η (edge of stability)" in labelled(drawn[0].axes[SHARPNESS])
+    assert "DIVERGED" not in drawn[0].get_suptitle()
+
+
+def test_a_figure_that_cannot_be_drawn_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:  # noqa: ARG001
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(figure_room, "_loss", fail)
+    with pytest.warns(UserWarning, match=r"summary\.png could not be drawn: no ink"):
+        run = trained(tmp_path)
+    assert run.summary["status"] == "completed"
+    assert not (tmp_path / FIGURE).exists()

@@ -1,0 +1,210 @@
+"""The config tree: every choice composes and builds, every key is read, commented, and says the code's default."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
+from eoc.training.checks import check_settings
+from support import CONF, NO_FIGURE, SMALL, composed, trained
+
+ROOT = CONF.parent
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [(path.parent.name, path.stem) for path in FILES if path.parent != CONF]
+PACKAGED = ("experiment", "debug")  # they set values of the other groups
+ELSEWHERE = {"dataset": ("mnist", "cifar10", "images"), "trainer": ("gpu",)}  # need files or devices
+
+# What a constructor gets from the program and not from its config node.
+SUPPLIED = {
+    "eoc.model.MLP": {"inputs", "outputs", "seed"},
+    "eoc.training.probe.CurvatureProbe": {"k"},
+    "eoc.analysis.draw_summary": {"folder", "limit", "diverged"},
+}
+# In Python a data set is all of it; a run takes so much that a step of a full batch stays short.
+CHOSEN = {("mnist.yaml", "n_train"), ("mnist.yaml", "n_test"), ("cifar10.yaml", "n_train"), ("cifar10.yaml", "n_test")}
+FOREIGN = {"pytorch_lightning.Trainer"}  # of whose parameters and defaults only some are ours
+
+
+def identity(choice: tuple[str, str]) -> str:
+    return "=".join(choice)
+
+
+def words_for(group: str, name: str) -> list[str]:
+    return [f"{group}={name}"]
+
+
+def raw(path: Path) -> dict[str, Any]:
+    """A file as it is written, interpolations and all."""
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def targets(node: Any) -> list[dict[str, Any]]:
+    """Every node below ``node`` that names what it makes."""
+    if not isinstance(node, dict):
+        return []
+    below = [found for value in node.values() for found in targets(value)]
+    return [node, *below] if "_target_" in node else below
+
+
+def settings(node: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if not key.startswith("_")}
+
+
+NODES = [(path, node) for path in FILES for node in targets(raw(path))]
+IDS = [f"{path.relative_to(CONF)}:{node['_target_'].rpartition('.')[2]}" for path, node in NODES]
+
+
+def test_the_groups_are_those_of_the_interface() -> None:
+    groups = {"model", "dataset", "loss", "optimizer", "schedule", "curvature", "callbacks", "logger", "trainer"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*groups, "paths", *PACKAGED}
+    listed = [next(iter(entry)) for entry in raw(CONF / "config.yaml")["defaults"] if isinstance(entry, dict)]
+    assert {*groups, "paths", *PACKAGED} == set(listed) - {"override hydra/job_logging"}
+    assert listed.index("experiment") > max(listed.index(group) for group in groups)
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=identity)
+def test_a_choice_composes_and_resolves(choice: tuple[str, str], tmp_path: Path) -> None:
+    config = composed(tmp_path, *words_for(*choice))
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check_settings(config)
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=identity)
+def test_a_choice_builds(choice: tuple[str, str], tmp_path: Path) -> None:
+    group, name = choice
+    words = words_for(group, name)
+    if group == "trainer":
+        words += ["trainer.accelerator=cpu", "trainer.devices=1"]
+    if name in ELSEWHERE.get(group, ()) and group == "dataset":
+        node = settings(raw(CONF / group / f"{name}.yaml"))
+        inspect.signature(get_object(f"eoc.data.{name}")).bind(**node)  # its files are not here
+        return
+    small = [word for word in SMALL if group != "logger" or not word.startswith("logger")]
+    config = composed(tmp_path, *small, *words)
+    module = build_module(config)
+    callbacks, loggers = build_callbacks(config), build_loggers(config)
+    trainer = build_trainer(config, callbacks, loggers)
+    assert module.network.depth == 3
+    assert trainer.max_steps == config.trainer.max_steps
+
+
+@pytest.mark.parametrize(("path", "node"), NODES, ids=IDS)
+def test_every_key_is_a_parameter_and_every_parameter_a_key(path: Path, node: dict[str, Any]) -> None:
+    target = node["_target_"]
+    parameters = set(inspect.signature(get_object(target)).parameters)
+    keys = set(settings(node))
+    if target in FOREIGN:
+        assert keys <= parameters
+    elif path.parent.name == "trainer":
+        assert "defaults" in node
+    else:
+        assert keys == parameters - SUPPLIED.get(target, set())
+
+
+@pytest.mark.parametrize(("path", "node"), NODES, ids=IDS)
+def test_a_value_is_the_codes_default_where_that_has_one(path: Path, node: dict[str, Any]) -> None:
+    target = node["_target_"]
+    if target in FOREIGN:
+        return
+    parameters = inspect.signature(get_object(target)).parameters
+    for key, value in settings(node).items():
+        default = parameters[key].default
+        follows = "${" in str(value)  # another setting
+        free = default is inspect.Parameter.empty or follows or (path.name, key) in CHOSEN
+        assert free or value == default, key
+
+
+def test_every_plain_key_is_read_by_the_program() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    conf = "\n".join(path.read_text(encoding="utf-8") for path in FILES)
+    for key in set(raw(CONF / "config.yaml")) - {"defaults", "hydra", "name"}:
+        assert re.search(rf"config\.{key}\b", source), key
+    assert "${name}" in conf
+    for group in ("loss", "optimizer"):
+        for path in (CONF / group).glob("*.yaml"):
+            for key in raw(path):
+                assert f'config.{group}.get("{key}")' in source or f"config.{group}.{key}" in source, key
+    for key in raw(CONF / "paths" / "default.yaml"):
+        assert f"${{paths.{key}}}" in conf or f"config.paths.{key}" in source, key
+
+
+@pytest.mark.parametrize("group", ["model", "loss", "optimizer", "paths", "curvature"])
+def test_the_choices_of_a_group_have_the_same_keys(group: str) -> None:
+    assert len({frozenset(raw(path)) for path in (CONF / group).glob("*.yaml")}) == 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_file_begins_with_what_it_is_and_every_key_is_explained(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    opening = [line for line in lines if line != "# @package _global_"]
+    assert opening[0].startswith("# ")
+    hidden = ("_target_", "_partial_", "defaults")
+    if path.parent.name in PACKAGED:
+        return  # the keys are explained where they are at home
+    inside_hydra = False
+    for number, line in enumerate(lines):
+        inside_hydra = line == "hydra:" or (inside_hydra and line.startswith(" "))
+        match = re.match(r"\s*(\w+):\s*([^#\s].*)?(#.*)?$", line)
+        if not match or inside_hydra or match[1] in hidden:
+            continue
+        alone = number > 0 and lines[number - 1].lstrip().startswith("#")  # a line of its own above
+        opens = match[2] is None  # a node: its keys are explained
+        assert "#" in line or alone or opens or "${" in line, f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_paths_live_in_paths_alone(path: Path) -> None:
+    if path.parent.name == "paths":
+        return
+
+    def leaves(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            return [leaf for key, value in node.items() if key != "header" for leaf in leaves(value)]
+        if isinstance(node, list):
+            return [leaf for value in node for leaf in leaves(value)]
+        return [node] if isinstance(node, str) else []
+
+    for value in leaves({key: value for key, value in raw(path).items() if key not in ("defaults", "objective")}):
+        assert "/" not in value or "${paths." in value, value
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p for group in PACKAGED for p in (CONF / group).glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_a_complete_setting_opens_with_its_command_and_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    said = re.search(r"^#.*?(python train\.py .*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert said, "the command that runs it"
+    _, script, *words = shlex.split(said[1])
+    assert script == "train.py"
+    assert f"{path.parent.name}={path.stem}" in words
+    run = trained(tmp_path, *words, "trainer.max_steps=3", NO_FIGURE, small=False)
+    assert run.summary["status"] == "completed"
+    assert run.columns["step"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("words", [["debug=default", "logger=csv"], ["debug=default", "callbacks=none"]])
+def test_a_debug_run_goes_with_other_choices(words: list[str], tmp_path: Path) -> None:
+    config = composed(tmp_path, *words)
+    assert isinstance(config, DictConfig)
+    assert config.trainer.max_steps == 20
+
+
+def test_an_experiment_overrides_groups_and_the_command_line_overrides_it(tmp_path: Path) -> None:
+    config = composed(tmp_path, "experiment=edge_of_stability")
+    assert config.schedule._target_ == "eoc.schedule.Constant"
+    assert config.dataset.n_train == 300
+    assert config.name.startswith("nup-l4-m12-g2.0-constant-digits")
+    config = composed(tmp_path, "experiment=edge_of_stability", "dataset.n_train=77")
+    assert config.dataset.n_train == 77

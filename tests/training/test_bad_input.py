@@ -1,0 +1,609 @@
+"""Every mistake in a setting or a file is refused with one sentence that names it, before anything is trained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+from PIL import Image
+
+import eoc.training.run as run_room
+from eoc.errors import InvalidInput, RunFailure
+from eoc.tracking.csv_log import CSVLog
+from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SUMMARY, read_metrics
+from eoc.training.door import GUARDED, TRACEBACKS
+from support import CONF, composed
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4")
+QUIET = (*SMALL, "logger=csv", "~callbacks.summary_figure")
+GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "callbacks", "logger", "trainer", "paths")
+
+
+# -- two ways in: the command line, and a composed config (faster) --------------------------------------------------
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable]:
+    """Run ``python train.py`` in this process; returns exit code, stdout and stderr."""
+    for name in (TRACEBACKS, GUARDED):
+        monkeypatch.setenv(name, "")  # so that what the door sets is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def call(*arguments: str, quiet: bool = True) -> tuple[object, str, str]:
+        GlobalHydra.instance().clear()
+        folders = [f"paths.runs={tmp_path / 'runs'}", f"hydra.run.dir={tmp_path / 'run'}"]
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        overrides = [*(QUIET if quiet else ()), *folders, *(each for each in arguments if each not in flags)]
+        monkeypatch.setattr(sys, "argv", ["train.py", *flags, *overrides])
+        code: object = 0
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield call
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def refused(program: Callable) -> Callable[..., str]:
+    """Run ``python train.py``, require code 2 and one line on stderr, and return it."""
+
+    def call(*arguments: str) -> str:
+        code, out, err = program(*arguments)
+        assert code == 2, out + err
+        assert err.startswith("error: ")
+        assert err.endswith(".\n")
+        assert err.count("\n") == 1
+        assert "completed" not in out
+        return err.removeprefix("error: ").strip()
+
+    return call
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
+    """Compose a config whose run folder lies below ``tmp_path``."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def make(
+        *overrides: str, folder: str = "run", small: tuple[str, ...] = QUIET, ckpt_path: Path | None = None
+    ) -> DictConfig:
+        return composed(tmp_path / folder, *small, *overrides, ckpt_path=ckpt_path)
+
+    return make
+
+
+# -- the command line, as Hydra reads it -----------------------------------------------------------------------------
+
+MODEL_KEYS = "activation, depth, growth, parameterization, readout_init, richness, width"
+CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, update_cosines"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model=foo", "model=foo is not possible: it must be one of mup, mup_inverse_depth, ntp, nup, sp."),
+        ("schedule=geometri", "geometric, warmup (perhaps geometric?)."),
+        ("modle=nup", "trainer (perhaps model?)."),
+        ("experimnt=edge_of_stability", "(perhaps experiment?)."),
+        ("model.dept=3", f"model has {MODEL_KEYS} (perhaps depth?)."),
+        ("callbacks.foo.every=3", f"there is no key callbacks.foo; callbacks has {CALLBACKS}."),
+        ("schedule={a:1}", "there is no key schedule.a; schedule has cooldown, cooldown_kappa, interval, kappa"),
+        (
+            "~callbacks.foo",
+            f"~callbacks.foo is not possible: there is no key callbacks.foo; callbacks has {CALLBACKS}.",
+        ),
+        ("~callbacks.progres", f"callbacks has {CALLBACKS} (perhaps progress?)."),
+        ("~model=mup", "~model=mup is not possible: model is another choice."),
+        ("~ckpt_path", "~ckpt_path is not possible: ckpt_path is null already."),
+        ("debug=null", "debug=null is not possible: it must be one of default; leave it out for the default."),
+        ("experiment=nosuch", "experiment=nosuch is not possible: it must be one of edge_of_stability"),
+        ("experiment=null", "experiment=null is not possible: it must be one of edge_of_stability"),
+        ("model=5", "model=5 is not possible: it must be one of mup"),
+        ("+model=mup", "model is there already; leave out the +."),
+        ("a=b=c[", "a=b=c[ is not possible: it cannot be read as key=value"),
+        ("foo", "foo is not possible: it cannot be read as key=value"),
+        ("model.depth=3,5", "put -m in front (python train.py -m model.depth=3,5); a list is written [a,b]."),
+        ("hydra.job.chdir=banana", "hydra.job.chdir=banana is not possible: Value 'banana'"),
+        ("--config-name=foo", "Cannot find primary config 'foo'"),
+    ],
+)
+def test_the_command_line_is_answered_in_one_sentence(refused, override, sentence):
+    assert sentence in refused(override)
+
+
+@pytest.mark.parametrize("override", ["+model.foo=3"])
+def test_a_key_that_was_forced_in_is_unknown_all_the_same(refused, override):
+    said = refused(override)
+    assert said.startswith("model.foo=3 is not possible: there is no key model.foo; model has parameterization, depth")
+    assert not said.endswith("foo.")
+
+
+# -- values, key by key ----------------------------------------------------------------------------------------------
+
+VALUES = [
+    ({"model.depth": 1}, "model.depth", "it must be an integer of at least 2"),
+    ({"model.depth": ""}, "model.depth", "it must be an integer of at least 2"),
+    ({"model.depth": None}, "model.depth", "it must be an integer of at least 2"),
+    ({"model.width": 0}, "model.width", "it must be an integer of at least 1"),
+    ({"model.width": 10**30}, "model.width", "it must be an integer of at most 1000000000"),
+    ({"model.growth": -1}, "model.growth", "it must be a finite number of at least 0"),
+    ({"model.growth": 1000}, "model.growth", "choose a smaller growth"),
+    ({"model.richness": 0}, "model.richness", "it must be a finite number above 0"),
+    ({"model.activation": "foo"}, "model.activation", "it must be relu, abs, leaky_relu, or two numbers [a, b]"),
+    ({"model.activation": [0, 0]}, "model.activation", "not both zero"),
+    ({"model.activation": [1]}, "model.activation", "two numbers [a, b]"),
+    ({"model.activation": ["a", "b"]}, "model.activation", "two numbers [a, b]"),
+    ({"model.readout_init": "foo"}, "model.readout_init", "it must be one of normal, zero"),
+    ({"model._target_": "banana"}, "model._target_", "there is no such class or function"),
+    ({"schedule.kappa": -1}, "schedule.kappa", "it must be a finite number above 0"),
+    ({"schedule.kappa": 0}, "schedule.kappa", "it must be a finite number above 0"),
+    ({"schedule.interval": 0}, "schedule.interval", "it must be an integer of at least 1"),
+    ({"schedule.cooldown": 2}, "schedule.cooldown", "of at least 0 and of at most 1"),
+    ({"dataset.n_train": 100000}, "dataset.n_train", "digits has 1797 examples"),
+    ({"dataset.n_train": 0}, "dataset.n_train", "it must be an integer of at least 1"),
+    ({"dataset.n_train": -5}, "dataset.n_train", "it must be an integer of at least 1"),
+    ({"dataset.batch_size": 0}, "dataset.batch_size", "it must be an integer of at least 1"),
+    ({"dataset.batch_size": 31}, "dataset.batch_size", "n_train is 30"),
+    ({"dataset.target": "foo"}, "dataset.target", "it must be one of one_hot, centered, plus_minus"),
+    ({"dataset.subset_seed": 10**30}, "dataset.subset_seed", "of at least 0 and of at most 9223372036854775807"),
+    ({"loss.name": "mses"}, "loss.name", "it must be one of mse, cross_entropy (perhaps mse?)"),
+    ({"loss.name": "cross_entropy", "dataset.target": "plus_minus"}, "dataset.target", "cross_entropy needs one_hot"),
+    ({"optimizer.momentum": 1}, "optimizer.momentum", "of at least 0 and below 1"),
+    ({"optimizer.momentum": -0.1}, "optimizer.momentum", "of at least 0 and below 1"),
+    ({"trainer.accelerator": "gpu"}, "trainer.accelerator", "torch sees no GPU here; use trainer=cpu"),
+    ({"trainer.accelerator": "foo"}, "trainer.accelerator", "it must be one of auto, cpu, gpu, cuda"),
+    ({"trainer.devices": 0}, "trainer.devices", "it must be an integer of at least 1"),
+    ({"trainer.max_steps": 0}, "trainer.max_steps", "it must be an integer of at least 1"),
+    ({"trainer.max_epochs": 0}, "trainer.max_epochs", "max_steps is the length of a run"),
+    ({"trainer.precision": "foo"}, "trainer.precision", "it must be one of 32-true, 64-true"),
+    ({"trainer.log_every_n_steps": 0}, "trainer.log_every_n_steps", "it must be an integer of at least 1"),
+    ({"callbacks.curvature.every": 0}, "callbacks.curvature.every", "it must be an integer of at least 1"),
+    ({"callbacks.features.every": 0}, "callbacks.features.every", "it must be an integer of at least 1"),
+    ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
+    ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
+    ({"curvature.examples": 31}, "curvature.examples", "the training part has 30 examples"),
+    ({"curvature.max_products": 1}, "curvature.max_products", "it must be an integer of at least 3"),
+    ({"curvature.max_products": 5}, "curvature.max_products", "it must be an integer of at least 7"),  # the top 5
+    ({"curvature.seed": 10**30}, "curvature.seed", "of at most 9223372036854775807"),
+    ({"seed": -1}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
+    ({"seed": 2**32}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
+    ({"seed": 10**30}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
+    ({"objective": "nosuch"}, "objective", "this run measures cosine/cumulative/all"),
+    ({"objective": "tset/loss"}, "objective", "(perhaps test/loss?)"),
+    ({"objective": "hessian/eig_6"}, "objective", "(perhaps hessian/eig_5?)"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "rule"), VALUES)
+def test_a_value_is_refused_in_the_name_of_its_key(settings, monkeypatch, changes, key, rule):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    config = settings()
+    for name, value in changes.items():
+        OmegaConf.update(config, name, value, merge=False)
+    with pytest.raises(InvalidInput) as refusal:
+        run_room.run(config)
+    assert str(refusal.value).startswith(f"{key}=")
+    assert rule in str(refusal.value)
+    assert not (Path(config.paths.run) / SUMMARY).exists()
+
+
+@pytest.mark.parametrize("override", ["model.depth=1", "objective=nosuch"])
+def test_a_refused_value_is_one_line_on_stderr(refused, override):
+    assert refused(override).startswith(f"{override} is not possible: ")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("lr", "seed2", "loss.foo", "optimizer.foo", "curvature.foo", "trainer.foo", "logger.csv.foo"),
+        *("schedule.foo", "callbacks.curvature.foo", "dataset.foo"),
+    ],
+)
+def test_a_key_that_nothing_reads(settings, key):
+    config = settings()
+    OmegaConf.update(config, key, 3, force_add=True)
+    with pytest.raises(InvalidInput, match=f"there is no key {re.escape(key)}; ") as refusal:
+        run_room.run(config)
+    assert (refusal.value.key, refusal.value.value) == (key, 3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["model.width", "optimizer.momentum", "loss.name", "trainer.max_steps", "dataset.root", "schedule", "seed", "name"],
+)
+def test_a_key_that_is_missing(settings, key):
+    config = settings("dataset=mnist") if key == "dataset.root" else settings()
+    config.name = "x"
+    config.schedule.total_steps = 4
+    group, _, name = key.rpartition(".")
+    with open_dict(config):
+        del (OmegaConf.select(config, group) if group else config)[name]
+    with pytest.raises(InvalidInput) as refusal:
+        run_room.run(config)
+    assert (refusal.value.key, refusal.value.value) == (key, None)
+
+
+def test_a_reference_to_nothing_is_one_sentence(refused):
+    said = refused("~model.depth")
+    assert said.startswith("name: Interpolation key 'model.depth' not found")
+
+
+# -- every key of every file -----------------------------------------------------------------------------------------
+
+# Keys for which any text is right.
+TEXTS = {
+    *("name", "dataset.root", "logger.csv.folder", "callbacks.checkpoint.folder", "callbacks.summary_figure.folder"),
+    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "entity")),
+    *(f"paths.{key}" for key in ("root", "data", "runs", "run", "checkpoints", "wandb")),
+}
+
+
+def distinct_files() -> list[tuple[str, str]]:
+    """One file for every set of keys in a group; a default that collects a group's other files stands for them."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for group in GROUPS:
+        paths = sorted((CONF / group).glob("*.yaml"))
+        collected = "default" if group in ("callbacks", "logger") else None
+        for path in paths if collected is None else [CONF / group / f"{collected}.yaml"]:
+            content = yaml.safe_load(path.read_text())
+            found.setdefault((group, str([*content, content.get("_target_")])), (group, path.stem))
+    return list(found.values())
+
+
+def leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in node:
+        if str(name).startswith("_"):
+            continue
+        value = node._get_node(name)
+        if isinstance(value, DictConfig) and value._value() is not None:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def accepted(config: DictConfig, key: str, value: Any) -> str | None:
+    """What went wrong with refusing ``key=value``, if something did."""
+    changed = config.copy()
+    OmegaConf.update(changed, key, value, merge=False)
+    try:
+        run_room.run(changed)
+    except InvalidInput as refusal:
+        return None if refusal.key == key else f"{key}={value} was refused as {refusal}"
+    except Exception as error:
+        return f"{key}={value} raised {error!r}"
+    return f"{key}={value} was accepted"
+
+
+def all_wrong(config: DictConfig, keys: list[str]) -> list[str]:
+    """Give each key a text (unless any is right) and a list; return what was not refused in the key's name."""
+    wrong = [(key, value) for key in keys for value in ("banana", [1, 2, 3]) if value != "banana" or key not in TEXTS]
+    return [fault for key, value in wrong if (fault := accepted(config, key, value)) is not None]
+
+
+@pytest.mark.parametrize(("group", "name"), distinct_files())
+def test_every_key_of_every_group_refuses_what_it_cannot_be(settings, monkeypatch, group, name):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    small = tuple(each for each in SMALL if not each.startswith(f"{group}."))
+    others = {"callbacks": "none", "logger": "csv"}  # faster
+    others.pop(group, None)
+    config = settings(f"{group}={name}", *(f"{key}={choice}" for key, choice in others.items()), small=small)
+    assert all_wrong(config, list(leaves(config[group], f"{group}."))) == []
+
+
+def test_every_key_outside_the_groups_refuses_what_it_cannot_be(settings):
+    config = settings()
+    keys = [key for key in leaves(config) if "." not in key]
+    assert set(keys) >= {"seed", "ckpt_path", "objective", "name"}
+    assert all_wrong(config, keys) == []
+
+
+def test_no_group_is_left_out():
+    here = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert here - {"experiment", "debug"} == set(GROUPS)
+    assert {key for entry in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"] for key in entry} >= here
+
+
+# -- data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+
+
+def empty_tree(root: Path) -> None:
+    for part in ("train", "test"):
+        for label in ("a", "b"):
+            (root / part / label).mkdir(parents=True)
+
+
+def broken_images(root: Path) -> None:
+    empty_tree(root)
+    for folder in root.glob("*/*"):
+        for number in range(3):
+            Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / f"{number}.png")
+    whole = (root / "train" / "a" / "0.png").read_bytes()
+    (root / "train" / "a" / "0.png").write_bytes(whole[: len(whole) // 2])
+
+
+def broken_mnist(root: Path) -> None:
+    (root / "MNIST" / "raw").mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            (root / "MNIST" / "raw" / f"{part}-{kind}").write_bytes(b"\x00\x00\x08\x03\x00\x00")
+
+
+def broken_cifar10(root: Path) -> None:
+    (root / "cifar-10-batches-py").mkdir(parents=True)
+    (root / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half a file")
+
+
+@pytest.mark.parametrize(
+    ("name", "fill", "sentence"),
+    [
+        ("images", None, "dataset.root={root} is not possible: there is no such folder"),
+        ("images", Path.mkdir, "dataset.root={root} is not possible: it has no folder train"),
+        ("images", empty_tree, "dataset.root={root} is not possible: train/a has no image files"),
+        ("images", broken_images, "train/a/0.png is not an image, is damaged or cannot be opened"),
+        ("images", Path.touch, "dataset.root={root} is not possible: it is a file: give the folder of the data."),
+        ("mnist", None, "MNIST is not complete in {root} and cannot be downloaded (Name or service not known)"),
+        ("mnist", Path.mkdir, "MNIST is not complete in {root} and cannot be downloaded (Name or service not known)"),
+        (
+            "mnist",
+            broken_mnist,
+            "dataset.root={root} is not possible: {root}/MNIST/raw/train-images-idx3-ubyte is",
+        ),
+        ("cifar10", None, "CIFAR-10 is not complete in {root} and cannot be downloaded (Name or service not known)"),
+        ("cifar10", broken_cifar10, "CIFAR-10 is not complete in {root} and cannot be downloaded"),
+    ],
+)
+@pytest.mark.usefixtures("no_network")
+def test_data_that_is_not_there_or_not_what_it_says(settings, tmp_path, name, fill, sentence):
+    root = tmp_path / "data"
+    if fill is not None:
+        fill(root)
+    small = ("model.depth=3", "model.width=4", "trainer.max_steps=2", "logger=csv")
+    with pytest.raises((InvalidInput, RunFailure)) as refusal:
+        run_room.run(settings(f"dataset={name}", f"dataset.root={root}", small=small))
+    assert sentence.format(root=root) in str(refusal.value)
+
+
+# -- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(settings) -> Path:
+    """A finished run's last checkpoint, after 4 steps."""
+    config = settings(folder="first")
+    run_room.run(config)
+    return Path(config.paths.run) / CHECKPOINT
+
+
+class Intruder:
+    """Unpickling it leaves a file."""
+
+    def __init__(self, sentinel: Path) -> None:
+        self.sentinel = sentinel
+
+    def __reduce__(self) -> tuple[Callable, tuple[Path]]:
+        return Path.touch, (self.sentinel,)
+
+
+def test_a_checkpoint_that_is_none(settings, checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    sentinel = tmp_path / "intruded"
+    intruder = Intruder(sentinel)
+    writers: dict[str, Callable[[Path], object]] = {
+        "missing": lambda path: None,  # noqa: ARG005
+        "folder": Path.mkdir,
+        "text": lambda path: path.write_text("weights"),
+        "empty": Path.touch,
+        "truncated": lambda path: path.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2]),
+        "other": lambda path: torch.save({"weights": torch.zeros(3)}, path),
+        "tensor": lambda path: torch.save(torch.zeros(3), path),
+        "not ours": lambda path: torch.save({**content, "eoc": {"settings": {}}}, path),
+        "pickle": lambda path: path.write_bytes(pickle.dumps({**content, "eoc": intruder})),
+        "torch pickle": lambda path: torch.save({**content, "eoc": {**content["eoc"], "schedule": intruder}}, path),
+    }
+    for name, write in writers.items():
+        path = tmp_path / name.replace(" ", "_")
+        write(path)
+        with pytest.raises(InvalidInput) as refusal:
+            run_room.run(settings("trainer.max_steps=6", ckpt_path=path))
+        assert str(refusal.value).startswith(f"ckpt_path={path} is not possible: "), name
+    assert not sentinel.exists()
+    with (tmp_path / "pickle").open("rb") as file:
+        pickle.load(file)
+    assert sentinel.exists()  # it would have run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "rule"),
+    [
+        (["model.width=5"], "ckpt_path", "its layers have shapes [(4, 64), (16, 4), (10, 16)], this config's [(5, 64)"),
+        (["model.depth=4"], "ckpt_path", "give the model and dataset settings it was made with"),
+        (["schedule=constant"], "ckpt_path", "made under the Geometric schedule, this config has Constant"),
+        (["trainer.max_steps=4"], "ckpt_path", "already done 4 steps; give a trainer.max_steps above that, not 4"),
+        (["dataset.n_train=20"], "callbacks.features.examples", "began with the features of 30 examples"),
+        (["callbacks.features.examples=9"], "callbacks.features.examples", "this run has 9"),
+    ],
+)
+def test_a_checkpoint_of_something_else(settings, checkpoint, overrides, key, rule):
+    config = settings("trainer.max_steps=6", *overrides, ckpt_path=checkpoint)
+    with pytest.raises(InvalidInput) as refusal:
+        run_room.run(config)
+    assert refusal.value.key == key
+    assert rule in str(refusal.value)
+
+
+def test_a_checkpoint_without_what_a_callback_needs(settings):
+    config = settings("~callbacks.features", folder="first")
+    run_room.run(config)
+    path = Path(config.paths.run) / CHECKPOINT
+    with pytest.raises(InvalidInput, match="it was made without FeaturesCallback") as refusal:
+        run_room.run(settings("trainer.max_steps=6", ckpt_path=path))
+    assert refusal.value.key == "ckpt_path"
+    run_room.run(settings("trainer.max_steps=6", "~callbacks.features", "~callbacks.curvature", ckpt_path=path))
+
+
+# -- the run folder --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "{tmp}/file", "{tmp}/file/below"])
+def test_a_run_folder_that_cannot_be_written(refused, tmp_path, place):
+    (tmp_path / "file").touch()
+    folder = place.format(tmp=tmp_path)
+    said = refused(f"hydra.run.dir={folder}")
+    assert said.startswith(f"hydra.run.dir={folder} is not possible: it cannot be written (")
+    assert said.endswith("); choose another folder.")
+    said = refused("-m", f"hydra.sweep.dir={folder}")
+    assert said.startswith(f"hydra.sweep.dir={folder} is not possible: it cannot be written (")
+
+
+def test_a_finished_run_is_left_as_it_is(program, tmp_path):
+    code, out, _ = program("seed=3")
+    assert (code, "completed" in out) == (0, True)
+    folder = tmp_path / "run"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, _, err = program("seed=4")
+    assert code == 2
+    assert err == (
+        f"error: hydra.run.dir={folder} is not possible: it holds a finished run; choose another folder, "
+        "or remove that one.\n"
+    )
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk(refused, monkeypatch):
+    def full(self: CSVLog, metrics: dict[str, float], step: int | None = None) -> None:  # noqa: ARG001
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(CSVLog, "log_metrics", full)
+    said = refused()
+    assert said.startswith("the run cannot go on, No space left on device: make room or choose another folder")
+
+
+# -- W&B, bugs, sweeps -----------------------------------------------------------------------------------------------
+
+
+def test_the_mode_of_wandb(refused, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "foo")
+    said = refused("logger=default")
+    rule = "it must be one of offline, online, disabled (WANDB_MODE sets the default)"
+    assert said == f"logger.wandb.mode=foo is not possible: {rule}."
+
+
+def test_debug_goes_with_any_logger_and_without_callbacks(program):
+    code, out, err = program("debug=default", "logger=csv", "callbacks=none", "trainer.max_steps=2", quiet=False)
+    assert (code, err) == (0, "")
+    assert "completed" in out
+
+
+def test_a_bug_shows_its_traceback(program, monkeypatch):
+    def bug(*args: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(run_room, "build_trainer", bug)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        program()
+
+
+def test_tracebacks_of_refusals_on_request(program, monkeypatch):
+    monkeypatch.setenv(TRACEBACKS, "1")
+    with pytest.raises(InvalidInput, match=r"model\.depth=1"):
+        program("model.depth=1")
+
+
+def test_memory_that_runs_out(refused):
+    said = refused("model.width=1000000000", "model.growth=0", "model.depth=4")
+    assert said.startswith("there is not enough memory for this run; reduce model.width")
+
+
+def test_a_bad_job_of_a_sweep_lets_the_others_finish(program, tmp_path):
+    sweep = tmp_path / "sweep"
+    code, out, err = program("-m", "seed=-1,1", f"hydra.sweep.dir={sweep}")
+    assert code == 2
+    assert "completed" in out
+    assert (sweep / "1" / SUMMARY).exists()
+    assert err.splitlines()[-1].startswith("error: seed=-1 is not possible")
+    assert "Traceback" not in out + err
+
+
+# -- the program itself ----------------------------------------------------------------------------------------------
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    environment = {name: value for name, value in environment.items() if name not in (TRACEBACKS, GUARDED)}
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_the_program_says_one_sentence(tmp_path):
+    with started(tmp_path, "model.dept=3") as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err == f"error: model.dept=3 is not possible: there is no key model.dept; model has {MODEL_KEYS}" + (
+        " (perhaps depth?).\n"
+    )
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "sentence"),
+    [
+        (signal.SIGINT, 130, "interrupted: ckpt_path={checkpoint} goes on from the last checkpoint\n"),
+        (signal.SIGTERM, 2, "error: The run was told to end (SIGTERM) after step"),
+    ],
+)
+def test_a_run_that_is_stopped_leaves_whole_files(tmp_path, sent, code, sentence):
+    small = [each for each in QUIET if not each.startswith("trainer.")]
+    every = "callbacks.checkpoint.every=1"
+    with started(tmp_path, *small, every, "trainer.max_steps=100000", "callbacks.progress.line_seconds=1e6") as process:
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                if (tmp_path / CHECKPOINT).exists() and len(read_metrics(tmp_path)["step"]) > 5:
+                    break
+                time.sleep(0.05)
+            process.send_signal(sent)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert err.startswith(sentence.format(checkpoint=tmp_path / CHECKPOINT))
+    assert err.count("\n") == 1
+    text = (tmp_path / METRICS).read_text()
+    assert text.endswith("\n")
+    steps = read_metrics(tmp_path)["step"]
+    assert steps == list(range(len(steps)))
+    assert len(steps) > 5
+    assert not (tmp_path / SUMMARY).exists()
+    assert (tmp_path / CONFIG).exists()
+    shutil.rmtree(tmp_path)
