@@ -27,7 +27,7 @@ ELSEWHERE = {"dataset": ("mnist", "cifar10", "images"), "trainer": ("gpu",)}  # 
 SUPPLIED = {
     "eoc.model.MLP": {"inputs", "outputs", "seed"},
     "eoc.training.probe.CurvatureProbe": {"k"},
-    "eoc.analysis.draw_summary": {"folder", "limit", "diverged"},
+    "eoc.analysis.draw_summary": {"folder", "limit", "diverged", "dots_per_inch"},
 }
 # In Python a data set is all of it; a run takes so much that a step of a full batch stays short.
 CHOSEN = {("mnist.yaml", "n_train"), ("mnist.yaml", "n_test"), ("cifar10.yaml", "n_train"), ("cifar10.yaml", "n_test")}

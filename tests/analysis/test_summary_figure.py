@@ -154,7 +154,7 @@ def test_a_diverged_run_is_marked_as_one(tmp_path: Path, drawn: list[Figure]) ->
 
 
 def test_the_callback_knows_the_limit_of_momentum(tmp_path: Path, drawn: list[Figure]) -> None:
-    trained(tmp_path, "optimizer=momentum", "callbacks.summary_figure.draw.dots_per_inch=20")
+    trained(tmp_path, "optimizer=momentum", "callbacks.summary_figure.dots_per_inch=20")
     assert "3.8/η (edge of stability)" in labelled(drawn[0].axes[SHARPNESS])
     assert "DIVERGED" not in drawn[0].get_suptitle()
 

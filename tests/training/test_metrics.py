@@ -210,9 +210,9 @@ def test_a_probe_says_what_it_cost_and_how_good_it_is(tmp_path: Path) -> None:
             self.counted = 0
             operators.append(self)
 
-        def _multiply(self, gradient: Any, directions: list[Any]) -> Tensor:
-            self.counted += len(directions)
-            return super()._multiply(gradient, directions)
+        def __call__(self, vectors: Tensor) -> Tensor:
+            self.counted += len(vectors)
+            return super().__call__(vectors)
 
     overrides = [*PRECISE, "schedule=geometric", "curvature.tolerance=1e-3"]
     overrides.remove(f"schedule.rate={RATE}")

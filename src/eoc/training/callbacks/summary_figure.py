@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from eoc.errors import text
+from eoc.errors import integer, text
 from eoc.training.callbacks.base import StepCallback
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ class SummaryFigureCallback(StepCallback):
         folder: the run folder.
         draw: makes the figure from the folder, the stability limit of η·λ and the step at which the run diverged (None
             if it did not), and returns its path.
+        dots_per_inch: resolution.
     """
 
-    def __init__(self, folder: str, draw: Callable[..., Path]) -> None:
+    def __init__(self, folder: str, draw: Callable[..., Path], dots_per_inch: int = 150) -> None:
+        self.dots_per_inch = integer("dots_per_inch", dots_per_inch, minimum=1)
         self.folder, self.draw = Path(text("folder", folder)), draw
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
@@ -33,7 +35,7 @@ class SummaryFigureCallback(StepCallback):
             return
         try:
             diverged = module.divergence.step if module.divergence else None
-            figure = self.draw(self.folder, limit=module.limit, diverged=diverged)
+            figure = self.draw(self.folder, limit=module.limit, diverged=diverged, dots_per_inch=self.dots_per_inch)
         except Exception as error:
             rank_zero_warn(f"summary.png could not be drawn: {error}")
             return
