@@ -540,6 +540,12 @@ def test_tracebacks_of_refusals_on_request(program, monkeypatch):
         program("model.depth=1")
 
 
+def test_the_processes_of_a_run_answer_in_one_sentence_too(refused, monkeypatch):
+    monkeypatch.setenv(TRACEBACKS, "1")  # as the first process leaves them to the others
+    monkeypatch.setenv(GUARDED, str(CONF))
+    assert refused("model.depth=1").startswith("model.depth=1 is not possible: ")
+
+
 def test_memory_that_runs_out(refused):
     said = refused("model.width=1000000000", "model.growth=0", "model.depth=4")
     assert said.startswith("there is not enough memory for this run; reduce model.width")

@@ -16,6 +16,7 @@ from torch import Tensor
 from eoc.data import Batches, Dataset
 from eoc.dynamics.curvature import NonFiniteCurvature
 from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
+from eoc.errors import under
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
 from eoc.training.probe import CurvatureProbe
@@ -135,15 +136,16 @@ class EdgeOfChaosModule(LightningModule):
     def train_dataloader(self) -> Batches:
         """Views of the training tensors, endless, from the step at which this run begins."""
         data = self.dataset
-        batches = Batches(
-            data.train_inputs,
-            data.train_targets,
-            data.train_labels,
-            data.batch_size,
-            self.seed,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-        )
+        with under("dataset"):
+            batches = Batches(
+                data.train_inputs,
+                data.train_targets,
+                data.train_labels,
+                data.batch_size,
+                self.seed,
+                rank=self.trainer.global_rank,
+                world_size=self.trainer.world_size,
+            )
         batches.start_step = self.trainer.global_step
         return batches
 
