@@ -185,8 +185,8 @@ VALUES = [
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
     ({"curvature.examples": 31}, "curvature.examples", "the training part has 30 examples"),
-    ({"curvature.max_products": 1}, "curvature.max_products", "it must be an integer of at least 3"),
-    ({"curvature.max_products": 5}, "curvature.max_products", "it must be an integer of at least 7"),  # the top 5
+    ({"curvature.max_products": 1}, "curvature.max_products", "it must be an integer of at least 2"),
+    ({"curvature.max_products": 5}, "curvature.max_products", "it must be an integer of at least 6"),  # the top 5
     ({"curvature.seed": 10**30}, "curvature.seed", "of at most 9223372036854775807"),
     ({"seed": -1}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
     ({"seed": 2**32}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
