@@ -104,6 +104,10 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker, top 5": lambda: Tracked(k=5),
     "tracker, tolerance 1e-2": lambda: Tracked(tolerance=1e-2),
     "tracker, cheap (2e-2, no guard)": lambda: Tracked(**CHEAP),
+}
+
+# What was tried and lost.
+ALTERNATIVES: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "last probe, predictions": lambda: LastProbe(True),
     "last probe, residuals": lambda: LastProbe(False),
     "power iteration, 2 products": lambda: PowerIteration(2, False),
@@ -193,15 +197,14 @@ def _pyhessian(problem: Problem) -> float:
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        found = hessian(Rescaled(problem), _criterion, data=problem.batches[0], cuda=False)
+        inputs = problem.batches[0][0]
+        found = hessian(Rescaled(problem), _criterion, data=problem.batches[0], cuda=inputs.is_cuda)
         return float(found.eigenvalues(maxIter=100, tol=1e-3, top_n=1)[0][0])
 
 
 PEERS: dict[str, Callable[[Problem], float]] = {
     "curvlinops + SciPy eigsh, tol 1e-3": _curvlinops,
-    "hessian-eigenthings, Lanczos, 12 products": _lanczos(12),
-    "hessian-eigenthings, Lanczos, 20 products": _lanczos(20),
-    "hessian-eigenthings, Lanczos, 30 products": _lanczos(30),
+    **{f"hessian-eigenthings, Lanczos, {steps} products": _lanczos(steps) for steps in (8, 12, 16, 20, 30)},
     "hessian-eigenthings, power iteration, tol 1e-3": _power,
     "PyHessian, power iteration, tol 1e-3": _pyhessian,
 }
