@@ -152,6 +152,7 @@ def summary(rows: list[dict]) -> dict:
             }
             if kind == "methods":
                 products = [row[kind][name]["products"] for row in there]
+                entry["error_95"] = sorted(errors)[int(0.95 * len(errors))] if errors else None
                 entry |= {"products_median": statistics.median(products), "products_most": max(products)}
                 entry["bound_exceeded"] = sum(e > m["bound"] for e, (m, _) in zip(errors, known, strict=True))
             result[name] = entry
@@ -225,7 +226,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=[*KAPPA, "products", "scaling"], help="what to run; none redraws")
     parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
     parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")
-    parser.add_argument("--alternative-steps", type=int, default=60, help="consecutive steps of what was tried and lost")
+    parser.add_argument("--alternative-steps", type=int, default=40, help="consecutive steps of what was tried and lost")
     parser.add_argument("--peer-steps", type=int, default=12, help="steps at which the peers run, spread over the phase")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

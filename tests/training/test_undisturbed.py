@@ -23,6 +23,7 @@ CASES = {
     "warmup": ["schedule=warmup", "schedule.warmup_steps=4"],
     "cosine": ["schedule=cosine", "schedule.warmup_steps=2"],
     "geometric": ["schedule=geometric", "schedule.interval=3", "schedule.smoothing=2"],
+    "critical": ["schedule=geometric", "schedule.source=critical", "schedule.kappa=0.5"],
     "alignment": ["schedule=alignment"],
     "momentum": ["schedule=geometric", "optimizer=momentum"],
     "minibatches": ["schedule=geometric", "dataset.batch_size=13"],

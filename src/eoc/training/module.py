@@ -108,10 +108,24 @@ class EdgeOfChaosModule(LightningModule):
 
     def scheduled_probe(self) -> CurvatureProbe | None:
         """Return the probe with the λ that the schedule asks for at this step; None when it asks for none."""
-        if not self.schedule.needs_sharpness(self.step):
+        if self.schedule.source != "hessian" or not self.schedule.needs_sharpness(self.step):
             return None
         self._probe.measure(self)
         return self._probe
+
+    def _measure_for_schedule(self) -> float | None:
+        """Measure what the schedule asks for at this step, and write it down; None when it asks for nothing."""
+        if not self.schedule.needs_sharpness(self.step):
+            return None
+        if self.schedule.source == "critical":
+            found = self._probe.measure_critical(self)
+            # Where rounding makes the loss rise at once there is nothing to go by, as where it never rises: 0.
+            value = float(self.trainer.strategy.broadcast(found.value if found.lower > 0 else 0.0))
+            self.metrics |= {"critical/sharpness": value, "critical/evaluations": found.evaluations}
+            return value
+        value = float(self.trainer.strategy.broadcast(self._probe.measure(self).values[0].item()))
+        self.metrics.setdefault("sharpness", value)
+        return value
 
     def diverge(self, reason: str) -> None:
         """End the run here as diverged, which is a result."""
@@ -157,13 +171,11 @@ class EdgeOfChaosModule(LightningModule):
         """Ask the schedule for η_t, measuring the sharpness if it needs it; skip the step if that has blown up."""
         self.step = step = self.trainer.global_step
         try:
-            probe = self.scheduled_probe()
+            sharpness = self._measure_for_schedule()
         except NonFiniteCurvature as error:
             self.diverge(str(error))
             return -1
-        if probe is not None:
-            sharpness = float(self.trainer.strategy.broadcast(probe.measure(self).values[0].item()))
-            self.metrics.setdefault("sharpness", sharpness)
+        if sharpness is not None:
             self.schedule.tell(step, sharpness=sharpness)
         rate = self.schedule.rate(step)
         for group, factor in zip(self.trainer.optimizers[0].param_groups, self.network.rates, strict=True):

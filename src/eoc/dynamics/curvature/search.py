@@ -152,7 +152,7 @@ class Search:
         return Prediction(self._T, self._C, self._D, self._values, self._rank)
 
     def _predicted(self, pairs: list[int], residuals: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Return the directions to add, and the inner products of the unit vectors along them with U if they are known."""
+        """Return the directions to add, and U times the unit vector along the first of them where it is known."""
         # The model takes for 0 what it does not know: where 0 itself would be wanted it has nothing to say.
         ahead = self._rank(self.values[pairs]) > self._rank(torch.zeros(1, dtype=torch.float64))
         if not len(self._U) or not bool(ahead.all()):
@@ -166,16 +166,20 @@ class Search:
         inside = known @ self._C.T
         rows = (known.to(self._U) @ self._U).addmm_(fresh.to(self._U), residuals)
         rows.addmm_(inside.to(self._U), self._V.matrix, alpha=-1)
-        seen = known + fresh @ overlap.T - inside @ self._C
-        squares = (known * (known + 2 * fresh @ overlap.T)).sum(1) + ((fresh @ gram) * fresh).sum(1)
-        lengths = (squares - inside.square().sum(1)).clamp(min=0).sqrt()
-        return list(rows), seen / lengths[:, None]
+        # Those that follow are made orthogonal to the first, so that theirs are not known.
+        first, new, away = known[:1], fresh[:1], inside[:1]
+        seen = first + new @ overlap.T - away @ self._C
+        whole = first @ (first + 2 * new @ overlap.T).T + new @ gram @ new.T
+        left = whole - away @ away.T
+        return list(rows), seen / left.sqrt() if bool(left > 1e-3 * whole) else None
 
     def _extend(self, rows: list[Tensor], seen: Tensor | None = None) -> None:
+        """Add what is new in the rows to the basis, and to C (``seen``: what the first of them adds there)."""
         for i, row in enumerate(rows):
             unit = orthonormalized(row, self._V.matrix)
             if unit is not None:
-                self._C = torch.cat([self._C, _roughly(unit[None], self._U) if seen is None else seen[i : i + 1]])
+                known = seen if seen is not None and i == 0 else _roughly(unit[None], self._U)
+                self._C = torch.cat([self._C, known])
                 self._V.append(unit[None])
 
     def _multiply(self) -> None:
