@@ -1,5 +1,6 @@
 """Run folders in, tables and figures out."""
 
+from eoc.analysis.spectrum_figure import draw_spectrum
 from eoc.analysis.summary_figure import draw_summary
 
-__all__ = ["draw_summary"]
+__all__ = ["draw_spectrum", "draw_summary"]

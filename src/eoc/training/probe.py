@@ -68,12 +68,14 @@ class CurvatureProbe:
         if self.last is not None and self._last_step == module.step:
             return self.last
         start = time.perf_counter()
-        operator = HessianOperator(
-            module.loss_of, list(module.network.weights), self._batches(module), metric=module.network.rates
-        )
-        self.last, self._last_step = self.tracker.probe(operator), module.step
+        self.last, self._last_step = self.tracker.probe(self.operator(module)), module.step
         self.milliseconds = 1e3 * (time.perf_counter() - start)
         return self.last
+
+    def operator(self, module: EdgeOfChaosModule) -> HessianOperator:
+        """Return D^½·H·D^½ of ``module``, whose products are taken at its weights at the time."""
+        weights, metric = list(module.network.weights), module.network.rates
+        return HessianOperator(module.loss_of, weights, self._batches(module), metric=metric)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
         """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.

@@ -8,6 +8,7 @@ from eoc.training.callbacks.evaluation import EvaluationCallback
 from eoc.training.callbacks.features import FeaturesCallback
 from eoc.training.callbacks.progress import ProgressCallback
 from eoc.training.callbacks.recorder import Recorder
+from eoc.training.callbacks.spectrum import SpectrumCallback
 from eoc.training.callbacks.summary_figure import SummaryFigureCallback
 from eoc.training.callbacks.update_cosines import UpdateCosinesCallback
 
@@ -20,6 +21,7 @@ __all__ = [
     "Measurement",
     "ProgressCallback",
     "Recorder",
+    "SpectrumCallback",
     "StepCallback",
     "SummaryFigureCallback",
     "UpdateCosinesCallback",
