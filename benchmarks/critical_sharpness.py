@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+from itertools import pairwise
 
 import torch
 
@@ -82,15 +83,21 @@ def main() -> None:
     for kappa, phase in PHASES.items():
         rows = runs["hessian", kappa]
         ratios = [row["critical"] / row["sharpness"] for row in rows]
+        early, late = spread(ratios[:20], ".2g"), spread(ratios[steps // 2 :], ".2g")
         passes = statistics.median(row["evaluations"] for row in rows)
-        print(f"| {phase}, κ = {kappa:g} | {spread(ratios[:20], ".2g")} | {spread(ratios[steps // 2 :], ".2g")} | {passes:g} |")
-    print("\n| η = | κ | largest η·λ | η·λ, second half | steps at which the loss rose | last loss |\n|---|---|---|---|---|---|")
+        print(f"| {phase}, κ = {kappa:g} | {early} | {late} | {passes:g} |")
+    print()
+    print("| η = | κ | largest η·λ | η·λ, second half | steps at which the loss rose | last loss |")
+    print("|---|---|---|---|---|---|")
     for (source, kappa), rows in runs.items():
         losses = [row["loss"] for row in rows]
-        rose = statistics.mean(after > before for before, after in zip(losses, losses[1:], strict=False))
-        late = [row["product"] for row in rows[steps // 2 :]]
+        rose = statistics.mean(after > before for before, after in pairwise(losses))
         name = "κ/λ" if source == "hessian" else "κ/λ_c"
-        held = "–, the weights left the finite" if len(rows) < steps else spread(late)
+        held = (
+            "–, the weights left the finite"
+            if len(rows) < steps
+            else spread([r["product"] for r in rows[steps // 2 :]])
+        )
         end = losses[-1] if math.isfinite(losses[-1]) else math.inf
         most = max(row["product"] for row in rows)
         print(f"| {name} | {kappa:g} | {most:.3g} | {held} | {100 * rose:.0f}% | {end:.2g} |")

@@ -15,6 +15,7 @@ import platform
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -27,7 +28,14 @@ from eoc.training.build import build_callbacks, build_dataset, build_loggers, bu
 from eoc.training.callbacks import UpdateCosinesCallback
 from eoc.training.run import quiet
 
-NETWORK = ["model=mup", "model.depth=4", "model.width=256", "dataset=mnist", "dataset.n_train=1000", "dataset.n_test=10"]
+NETWORK = [
+    "model=mup",
+    "model.depth=4",
+    "model.width=256",
+    "dataset=mnist",
+    "dataset.n_train=1000",
+    "dataset.n_test=10",
+]
 RULE = ["schedule=constant", "schedule.unit=absolute", "schedule.rate=0.01", "logger=csv"]
 
 
@@ -63,7 +71,7 @@ def step_seconds(config: DictConfig, dataset: Dataset, clock) -> tuple[list[floa
     for callback in callbacks:
         if isinstance(callback, UpdateCosinesCallback):
             kept = sum(t.numel() * t.element_size() for part in callback.state_dict().values() for t in part)
-    return [after - before for before, after in zip(marks[1:], marks[2:], strict=False)], kept / weights
+    return [after - before for before, after in pairwise(marks[1:])], kept / weights
 
 
 def main() -> None:

@@ -110,9 +110,9 @@ def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Cal
 
 def kept(row: dict) -> dict:
     """The part of a step's results that is stored: the tracker's, and what it is compared with."""
-    return {key: row[key] for key in ("step", "rate_x_sharpness", "reference", "critical", "gradient_seconds") if key in row} | {
-        "tracker": row["methods"]["tracker"]
-    }
+    return {
+        key: row[key] for key in ("step", "rate_x_sharpness", "reference", "critical", "gradient_seconds") if key in row
+    } | {"tracker": row["methods"]["tracker"]}
 
 
 def save(results: dict, path: Path) -> None:
@@ -226,8 +226,12 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=[*KAPPA, "products", "scaling"], help="what to run; none redraws")
     parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
     parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")
-    parser.add_argument("--alternative-steps", type=int, default=40, help="consecutive steps of what was tried and lost")
-    parser.add_argument("--peer-steps", type=int, default=12, help="steps at which the peers run, spread over the phase")
+    parser.add_argument(
+        "--alternative-steps", type=int, default=40, help="consecutive steps of what was tried and lost"
+    )
+    parser.add_argument(
+        "--peer-steps", type=int, default=12, help="steps at which the peers run, spread over the phase"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/curvature"), help="folder of results and figures")

@@ -32,7 +32,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def record(step: int, nodes: list[float]) -> dict[str, Any]:
     weights = np.full(len(nodes), 1 / len(nodes))
     layers = np.array([0.5, 0.25]) * max(nodes)
-    return {"step": step, "layers": layers, "trace": 7.0, "trace_error": 0.5, "nodes": np.array(nodes), "weights": weights}
+    trace = {"trace": 7.0, "trace_error": 0.5}
+    return {"step": step, "layers": layers, **trace, "nodes": np.array(nodes), "weights": weights}
 
 
 def test_records_of_different_lengths_are_filled_up(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_on_the_examples_that_curvature_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("trace_products", 5), ("density_steps", 0), ("density_runs", 0), ("every", 0), ("seed", -1), ("dots_per_inch", 0)],
+    [("trace_products", 5), ("density_steps", 0), ("density_runs", 0), ("every", 0), ("seed", -1)],
 )
 def test_bad_settings_are_named(setting: str, value: int) -> None:
     with pytest.raises(InvalidInput, match=setting):

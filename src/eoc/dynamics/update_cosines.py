@@ -119,9 +119,11 @@ class UpdateCosines:
             self.after_layer(layer)
         if len(self._products) < len(self.parameters):
             raise RuntimeError("UpdateCosines.after_step needs a call of before_step ahead of the optimizer's step")
-        rows = torch.stack([self._products[layer] for layer in range(len(self.parameters))], dim=1)
+        update, distance, cumulative, previous, previous_update = torch.stack(
+            [self._products[layer] for layer in range(len(self.parameters))], dim=1
+        )
         self._products = {}
-        return UpdateGeometry(*rows, metric=self._metric)
+        return UpdateGeometry(update, distance, cumulative, previous, previous_update, self._metric)
 
     @torch.no_grad()
     def distance(self) -> tuple[Float[Tensor, ""], Float[Tensor, " layers"]]:

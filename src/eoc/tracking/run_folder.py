@@ -70,7 +70,7 @@ def write_spectrum(folder: Path | str, records: Sequence[Mapping[str, Any]], lay
     Records with fewer nodes than others are filled up with nodes of weight 0.
     """
     longest = max(len(record["nodes"]) for record in records)
-    columns = {
+    columns: dict[str, Any] = {
         name: np.stack([np.asarray(record[name]) for record in records])
         for name in ("step", "layers", "trace", "trace_error")
     }

@@ -12,7 +12,7 @@ from eoc.dynamics.update_cosines import UpdateCosines
 
 
 class LayerwiseSGD(torch.optim.SGD):
-    """`torch.optim.SGD`, one parameter group a layer, whose step is taken one layer after the other while it is watched.
+    """`torch.optim.SGD`, one parameter group a layer; while it is watched it steps one layer after the other.
 
     The values are those of the step at once. Whoever watches needs a copy of one layer, not of the network.
 
@@ -30,7 +30,7 @@ class LayerwiseSGD(torch.optim.SGD):
         super().__init__(groups, momentum=momentum)
         self.watchers: Sequence[UpdateCosines] = ()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; ``closure`` computes the gradients first."""
         if not self.watchers:
             return super().step(closure)

@@ -133,4 +133,3 @@ def _loss_and_gradient(
         for mean, part in zip(gradient, parts, strict=True):
             mean += share * part
     return value, gradient
-
