@@ -158,9 +158,11 @@ def summary(rows: list[dict]) -> dict:
             result[name] = entry
         return result
 
+    methods = table("methods")
     ratios = [row["critical"]["value"] / row["methods"]["tracker"]["value"] for row in rows]
     return {
-        "methods": table("methods"),
+        "methods": {name: entry for name, entry in methods.items() if name not in ALTERNATIVES},
+        "alternatives": {name: entry for name, entry in methods.items() if name in ALTERNATIVES},
         "peers": table("peers"),
         "critical_over_sharpness": statistics.quantiles(ratios, n=20) if len(ratios) > 1 else ratios,
         "critical_evaluations_median": statistics.median(row["critical"]["evaluations"] for row in rows),
