@@ -39,7 +39,7 @@ test: $(STAMP) ## run all tests
 	$(RUN) -m pytest $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
-bench: $(STAMP) ## time the curvature engine against its peers (about an hour; ARGS="--steps 20" for a taste)
+bench: $(STAMP) ## time the curvature engine against its peers (half an hour; ARGS="--steps 20" for a taste, ARGS=--publish for the docs)
 	$(RUN) -m pip install --quiet -c requirements.lock -e '.[bench]'
 	$(RUN) benchmarks/curvature_engine/run.py $(ARGS)
 
