@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from hydra._internal.utils import get_args_parser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -39,6 +40,7 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
     with one_sentence():
+        _check_flags(sys.argv[1:])
         main()
 
 
@@ -53,7 +55,8 @@ def one_sentence() -> Iterator[None]:
         sentence = _sentence(error) if GUARDED in os.environ else None
         if sentence is None:
             raise
-        _leave(f"error: {sentence}", REFUSED)
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # it speaks for all: a setting is refused by all alike
+        _leave(f"error: {sentence}" if first or not isinstance(error, InvalidInput) else None, REFUSED)
 
 
 class Doorkeeper(Callback):
@@ -78,6 +81,16 @@ class Doorkeeper(Callback):
             _ = kwargs["job_return"].return_value
 
 
+def _check_flags(arguments: list[str]) -> None:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise RunFailure(f"The command line cannot be read, {message}: settings are key=value, --help lists them all.")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
+    parser.parse_args(arguments)
+
+
 def _sentence(error: Exception) -> str | None:
     if isinstance(error, InvalidInput | RunFailure):
         return str(error)
@@ -92,6 +105,7 @@ def _sentence(error: Exception) -> str | None:
     return None
 
 
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
+def _leave(sentence: str | None, code: int) -> NoReturn:
+    if sentence is not None:
+        print(sentence, file=sys.stderr)
     sys.exit(code)
