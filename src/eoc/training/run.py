@@ -22,6 +22,7 @@ from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.checks import check_folder, check_objective, check_settings
+from eoc.training.naming import describe
 from eoc.training.resume import KEPT, read_checkpoint
 from eoc.training.summary import summarize, table
 
@@ -49,6 +50,7 @@ def run(config: DictConfig) -> float:
     torch.manual_seed(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
+    describe(loggers, config)
     trainer = build_trainer(config, callbacks, loggers)
     module = build_module(config)  # last, since it may load or download data
     module.settings = settings
@@ -64,8 +66,8 @@ def run(config: DictConfig) -> float:
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
                 logger.resume(resumed.folder, before=resumed.step)
-            if isinstance(logger, WandbLog):
-                logger.run_id = resumed.loggers.get(logger.name)
+            if isinstance(logger, WandbLog) and logger.name in resumed.loggers:
+                logger.resume(resumed.loggers[logger.name])
     for logger in loggers:
         logger.log_hyperparams(resolved)
 
