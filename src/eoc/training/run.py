@@ -18,6 +18,7 @@ from pytorch_lightning import Trainer
 from eoc.errors import RunFailure
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
+from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.recorder import Recorder
@@ -68,6 +69,8 @@ def run(config: DictConfig) -> float:
                 logger.resume(resumed.folder, before=resumed.step)
             if isinstance(logger, WandbLog) and logger.name in resumed.loggers:
                 logger.resume(resumed.loggers[logger.name])
+            if isinstance(logger, TensorBoardLog):
+                logger.resume(before=resumed.step)
     for logger in loggers:
         logger.log_hyperparams(resolved)
 
