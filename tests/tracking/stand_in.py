@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
         self.lines: dict[str, dict[str, list[str]]] = {}  # run → streamed file → its lines
         self.files: dict[str, bytes] = {}
         self.exits: dict[str, int] = {}
+        self.views: list[dict[str, Any]] = []  # saved workspaces
         self.asked: list[str] = []  # queries that it does not know
 
 
@@ -44,11 +45,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def do_POST(self) -> None:
-        sent = json.loads(self.body() or b"{}")
+        sent = json.loads(self.body())
         if "file_stream" in self.path:
             self.answer(self.stream(sent))
-        else:  # what is no query is telemetry
-            self.answer({"data": self.query(sent["query"], sent.get("variables") or {}) if "query" in sent else {}})
+        else:
+            self.answer({"data": self.query(sent["query"], sent.get("variables") or {})})
 
     def do_PUT(self) -> None:
         self.server.files[self.path.rpartition("/")[2]] = self.body()
@@ -75,6 +76,9 @@ class Handler(BaseHTTPRequestHandler):
         if "CreateRunFiles" in text:
             files = [{"name": name, "uploadUrl": f"{self.server.url}/upload/{name}"} for name in given["files"]]
             return {"createRunFiles": {"runID": "run", "uploadHeaders": [], "files": files}}
+        if "UpsertView2" in text:
+            self.server.views.append(given)
+            return {"upsertView": {"view": {"id": "view", "name": given["name"]}, "inserted": True}}
         if "viewer" in text:
             return {"viewer": {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         self.server.asked.append(text)

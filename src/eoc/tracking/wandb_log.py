@@ -223,9 +223,17 @@ class WandbLog(Logger):
             file.write(BLOCK)
 
 
+def quiet_wandb() -> None:
+    """Keep W&B from talking over the run, from asking for a key, and from reporting errors.
+
+    Where the server is dead, its reports of errors hold up the end of a program.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+
 def _import() -> None:
-    os.environ.setdefault("WANDB_SILENT", "true")  # also keeps it from asking for a key
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which holds up the end of a program for a dead server
+    quiet_wandb()
     import wandb  # noqa: F401
 
 
