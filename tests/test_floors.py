@@ -44,7 +44,7 @@ HOUSE = {
     "data": Room(("model", "dynamics"), PLAIN | ARRAYS | {"torchvision", "sklearn", "PIL"}),
     "schedule": Room(("model", "dynamics"), PLAIN),
     "tracking": Room(FLOORS_0_TO_2, PLAIN | FIGURES | LIGHTNING | {"wandb", "omegaconf"} | OPTIONAL),
-    "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb"}),
+    "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy"}),
     "analysis": Room(("tracking",), FIGURES | {"plotly"}),
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),
 }
