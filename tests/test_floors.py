@@ -43,7 +43,7 @@ HOUSE = {
     "data": Room(("model", "dynamics"), PLAIN | ARRAYS | {"torchvision", "sklearn", "PIL"}),
     "schedule": Room(("model", "dynamics"), PLAIN),
     "tracking": Room(FLOORS_0_TO_2, PLAIN | FIGURES | LIGHTNING | {"wandb", "omegaconf"}),
-    "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb"}),
+    "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy"}),
     "hydra_plugins": Room(("training",), HYDRA),  # where Hydra looks for what a project adds to it
     "analysis": Room(("tracking",), FIGURES),
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),

@@ -121,6 +121,9 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("debug=null", "debug=null is not possible: it must be one of default; leave it out for the default."),
         ("experiment=nosuch", "experiment=nosuch is not possible: it must be one of edge_of_stability"),
         ("experiment=null", "experiment=null is not possible: it must be one of edge_of_stability"),
+        ("schedule=[constant,warmup]", "schedule=[constant,warmup] is not possible: it takes one choice; a sweep over"),
+        ("--foo", "The command line cannot be read, unrecognized arguments: --foo: settings are key=value"),
+        ("--info=foo", "invalid choice: 'foo'"),
         ("model=5", "model=5 is not possible: it must be one of mup"),
         ("+model=mup", "model is there already; leave out the +."),
         ("a=b=c[", "a=b=c[ is not possible: it cannot be read as key=value"),
@@ -545,6 +548,11 @@ def test_the_processes_of_a_run_answer_in_one_sentence_too(refused, monkeypatch)
     monkeypatch.setenv(TRACEBACKS, "1")  # as the first process leaves them to the others
     monkeypatch.setenv(GUARDED, str(CONF))
     assert refused("model.depth=1").startswith("model.depth=1 is not possible: ")
+
+
+def test_of_several_processes_the_first_speaks(program, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert program("model.depth=1") == (2, "", "")
 
 
 def test_memory_that_runs_out(refused):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
@@ -42,9 +43,15 @@ def check_settings(config: DictConfig) -> None:
     for key in SINGLE:
         if key not in config:
             raise InvalidInput(key, None, "it must be given")
+<<<<<<< HEAD
     if not isinstance(config.sweep, DictConfig):
         raise InvalidInput("sweep", config.sweep, "it must be settings, as in conf/config.yaml")
+=======
+    several = _several()
+>>>>>>> main
     for group in GROUPS:
+        if group in several:
+            raise InvalidInput(group, several[group], "it takes one choice; a sweep over several is -m with a,b")
         if not isinstance(config.get(group), DictConfig):
             raise InvalidInput(group, config.get(group), f"it must be one of the choices in conf/{group}")
     for group, known in PLAIN.items():
@@ -57,6 +64,14 @@ def check_settings(config: DictConfig) -> None:
         text(key, config[key])
     integer("seed", config.seed, 0, 2**32 - 1)
     boolean("sweep.resume", config.sweep.get("resume"))
+
+
+def _several() -> dict[str, str]:
+    """Return the groups for which the command line names a list of choices, which Hydra would merge silently."""
+    if not HydraConfig.initialized():
+        return {}
+    given = (override.partition("=") for override in HydraConfig.get().overrides.task)
+    return {key: value for key, _, value in given if value.startswith("[")}
 
 
 def known_metrics(module: EdgeOfChaosModule, callbacks: list[Callback]) -> set[str]:

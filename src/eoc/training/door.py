@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+<<<<<<< HEAD
 from hydra.core.utils import JobReturn, JobStatus
+=======
+from hydra._internal.utils import get_args_parser
+>>>>>>> main
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -46,6 +50,7 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
     with one_sentence():
+        _check_flags(sys.argv[1:])
         main()
 
 
@@ -60,7 +65,12 @@ def one_sentence() -> Iterator[None]:
         said = sentence(error) if GUARDED in os.environ else None
         if said is None:
             raise
+<<<<<<< HEAD
         _leave(f"error: {said}", REFUSED)
+=======
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # it speaks for all: a setting is refused by all alike
+        _leave(f"error: {sentence}" if first or not isinstance(error, InvalidInput) else None, REFUSED)
+>>>>>>> main
 
 
 class Doorkeeper(Callback):
@@ -99,6 +109,7 @@ class Doorkeeper(Callback):
             record_failure(Path(config.hydra.runtime.output_dir), error)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, math.inf
 
+<<<<<<< HEAD
 
 def record_failure(folder: Path, error: Exception) -> None:
     """Write ``FAILED.txt``: one sentence, and behind it the traceback if the error is a bug."""
@@ -116,6 +127,19 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
         error: what was raised.
         arguments: the command line that led to it; None for the program's own.
     """
+=======
+def _check_flags(arguments: list[str]) -> None:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise RunFailure(f"The command line cannot be read, {message}: settings are key=value, --help lists them all.")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
+    parser.parse_args(arguments)
+
+
+def _sentence(error: Exception) -> str | None:
+>>>>>>> main
     if isinstance(error, InvalidInput | RunFailure):
         return str(error)
     conf = os.environ.get(GUARDED)
@@ -130,6 +154,7 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
     return None
 
 
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
+def _leave(sentence: str | None, code: int) -> NoReturn:
+    if sentence is not None:
+        print(sentence, file=sys.stderr)
     sys.exit(code)

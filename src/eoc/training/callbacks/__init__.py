@@ -6,9 +6,12 @@ from eoc.training.callbacks.curvature import CurvatureCallback
 from eoc.training.callbacks.divergence import DivergenceCallback
 from eoc.training.callbacks.evaluation import EvaluationCallback
 from eoc.training.callbacks.features import FeaturesCallback
+from eoc.training.callbacks.layer_steps import LayerStepsCallback
 from eoc.training.callbacks.progress import ProgressCallback
 from eoc.training.callbacks.recorder import Recorder
+from eoc.training.callbacks.reference_sharpness import ReferenceSharpnessCallback
 from eoc.training.callbacks.summary_figure import SummaryFigureCallback
+from eoc.training.callbacks.tangent_kernel import TangentKernelCallback
 from eoc.training.callbacks.update_cosines import UpdateCosinesCallback
 
 __all__ = [
@@ -17,10 +20,13 @@ __all__ = [
     "DivergenceCallback",
     "EvaluationCallback",
     "FeaturesCallback",
+    "LayerStepsCallback",
     "Measurement",
     "ProgressCallback",
     "Recorder",
+    "ReferenceSharpnessCallback",
     "StepCallback",
     "SummaryFigureCallback",
+    "TangentKernelCallback",
     "UpdateCosinesCallback",
 ]
