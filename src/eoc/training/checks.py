@@ -43,12 +43,9 @@ def check_settings(config: DictConfig) -> None:
     for key in SINGLE:
         if key not in config:
             raise InvalidInput(key, None, "it must be given")
-<<<<<<< HEAD
     if not isinstance(config.sweep, DictConfig):
         raise InvalidInput("sweep", config.sweep, "it must be settings, as in conf/config.yaml")
-=======
     several = _several()
->>>>>>> main
     for group in GROUPS:
         if group in several:
             raise InvalidInput(group, several[group], "it takes one choice; a sweep over several is -m with a,b")

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-<<<<<<< HEAD
-from hydra.core.utils import JobReturn, JobStatus
-=======
 from hydra._internal.utils import get_args_parser
->>>>>>> main
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -65,12 +62,8 @@ def one_sentence() -> Iterator[None]:
         said = sentence(error) if GUARDED in os.environ else None
         if said is None:
             raise
-<<<<<<< HEAD
-        _leave(f"error: {said}", REFUSED)
-=======
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # it speaks for all: a setting is refused by all alike
-        _leave(f"error: {sentence}" if first or not isinstance(error, InvalidInput) else None, REFUSED)
->>>>>>> main
+        _leave(f"error: {said}" if first or not isinstance(error, InvalidInput) else None, REFUSED)
 
 
 class Doorkeeper(Callback):
@@ -109,7 +102,16 @@ class Doorkeeper(Callback):
             record_failure(Path(config.hydra.runtime.output_dir), error)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, math.inf
 
-<<<<<<< HEAD
+
+def _check_flags(arguments: list[str]) -> None:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise RunFailure(f"The command line cannot be read, {message}: settings are key=value, --help lists them all.")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
+    parser.parse_args(arguments)
+
 
 def record_failure(folder: Path, error: Exception) -> None:
     """Write ``FAILED.txt``: one sentence, and behind it the traceback if the error is a bug."""
@@ -127,19 +129,6 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
         error: what was raised.
         arguments: the command line that led to it; None for the program's own.
     """
-=======
-def _check_flags(arguments: list[str]) -> None:
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise RunFailure(f"The command line cannot be read, {message}: settings are key=value, --help lists them all.")
-
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
-    parser.parse_args(arguments)
-
-
-def _sentence(error: Exception) -> str | None:
->>>>>>> main
     if isinstance(error, InvalidInput | RunFailure):
         return str(error)
     conf = os.environ.get(GUARDED)
