@@ -112,7 +112,7 @@ def _history(path: Path, columns: list[str] | None) -> pd.DataFrame | None:
         return None
     wanted = None if columns is None else set(columns)
     usecols = None if wanted is None else (lambda name: name in wanted)
-    table = pd.read_csv(BytesIO(whole), usecols=usecols, float_precision="round_trip")
+    table = pd.read_csv(BytesIO(whole), usecols=usecols)
     if not table["step"].is_monotonic_increasing or not table["step"].is_unique:
         table = table.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
     return table
