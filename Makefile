@@ -25,7 +25,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test bench lint format lock clean
+.PHONY: help setup train test test-slurm bench lint format lock clean
 
 help: ## list the targets (ARGS="..." is passed on by train and test)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,15 @@ train: $(STAMP) ## run the main job: a νP network under the geometric schedule
 
 test: $(STAMP) ## run all tests
 	$(RUN) -m pytest $(ARGS)
+
+# Packages are installed only where they are missing; the cluster lives in a temporary folder and ends with the test.
+test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs root, installs them with apt-get)
+	@if [ "$$(id -u)" != 0 ]; then echo "make test-slurm starts SLURM's daemons and needs root." >&2; exit 1; fi
+	@if ! PATH="$$PATH:/usr/sbin" command -v slurmctld slurmd munged sbatch >/dev/null; then \
+		apt-get update --quiet && \
+		apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge; \
+	fi
+	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
 bench: $(STAMP) ## time the curvature engine against its peers (about an hour; ARGS="--steps 20" for a taste)

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
@@ -46,6 +47,8 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     """
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
+    # conf/hydra/launcher/submitit_local.yaml is meant to replace the plugin's own choice of that name.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/submitit_local' is validated against ConfigStore")
     with one_sentence():
         _check_flags(sys.argv[1:])
         main()
