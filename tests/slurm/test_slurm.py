@@ -84,9 +84,7 @@ def test_a_sweep_survives_a_requeue_and_a_kill_and_is_completed_by_the_same_comm
     assert (folder_of(sweep, 0) / METRICS).read_bytes() == (alone / METRICS).read_bytes()
 
     stamps = {seed: (folder_of(sweep, seed) / SUMMARY).stat().st_mtime_ns for seed in (0, 2)}
-    done = subprocess.run(
-        command(sweep, *QUEUE, "seed=0,1,2"), env=slurm, capture_output=True, text=True, timeout=240
-    )
+    done = subprocess.run(command(sweep, *QUEUE, "seed=0,1,2"), env=slurm, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 finished before, 1 to run" in done.stdout
     assert {seed: (folder_of(sweep, seed) / SUMMARY).stat().st_mtime_ns for seed in (0, 2)} == stamps

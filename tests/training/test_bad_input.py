@@ -259,7 +259,7 @@ def test_a_reference_to_nothing_is_one_sentence(refused):
 # Keys for which any text is right.
 TEXTS = {
     *("name", "dataset.root", "logger.csv.folder", "callbacks.checkpoint.folder", "callbacks.summary_figure.folder"),
-    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "entity")),
+    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "job_type", "entity")),
     *(f"paths.{key}" for key in ("root", "data", "runs", "run", "checkpoints", "wandb")),
 }
 

@@ -20,12 +20,14 @@ from eoc.errors import RunFailure
 from eoc.tracking.claim import claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
+from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
 from eoc.training.identity import identity
+from eoc.training.naming import describe
 from eoc.training.past import (
     ToldToEnd,
     begin,
@@ -84,7 +86,9 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     torch.manual_seed(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
-    trainer = build_trainer(config, [*callbacks, *([Requeued()] if in_queue() else [])], loggers)
+    describe(loggers, config)
+    queued = [Requeued()] if in_queue() else []
+    trainer = build_trainer(config, [*callbacks, *queued], loggers)
     module = build_module(config)  # last, since it may load or download data
     module.settings = settings
     check_objective(config.objective, module, callbacks)
@@ -100,8 +104,10 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
                 logger.resume(resumed.folder, before=resumed.step)
-            if isinstance(logger, WandbLog):
-                logger.run_id = resumed.loggers.get(logger.name)
+            if isinstance(logger, WandbLog) and logger.name in resumed.loggers:
+                logger.resume(resumed.loggers[logger.name])
+            if isinstance(logger, TensorBoardLog):
+                logger.resume(before=resumed.step)
     for logger in loggers:
         logger.log_hyperparams(resolved)
 
@@ -139,6 +145,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*`IterableDataset` has `__len__` defined.*",
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
