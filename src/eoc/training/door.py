@@ -86,6 +86,14 @@ class Doorkeeper(Callback):
         with one_sentence():
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
 
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Say what became of the jobs of a search; a grid says it itself, also when it is interrupted."""
+        if not str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper"):
+            from eoc.training.sweep.search import conclude  # which needs this module
+
+            with one_sentence():
+                conclude(Path(config.hydra.sweep.dir).absolute())
+
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Leave if the run was refused; a bug is Hydra's to raise again."""
         with suppress(Exception), one_sentence(), redirect_stderr(io.StringIO()):

@@ -25,7 +25,7 @@ ANSWER = 60.0  # s to wait for the queue's answer
 
 
 class _Launcher(BaseSubmititLauncher or Launcher):  # type: ignore[misc]
-    """Submits all jobs at once; one that ends without a result (killed, out of memory or time) is the sweep's to record."""
+    """Submits all jobs at once; one that ends without a result (killed, out of memory or time) stops no other."""
 
     def __init__(self, **params: Any) -> None:
         if BaseSubmititLauncher is not None:
