@@ -28,7 +28,7 @@ endef
 .PHONY: help setup train test test-slurm bench lint format lock clean
 
 help: ## list the targets (ARGS="..." is passed on by train and test)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make .venv and install the project into it (PYTHON=... chooses the interpreter of a new one)
 
@@ -41,10 +41,13 @@ test: $(STAMP) ## run all tests
 # Packages are installed only where they are missing; the cluster lives in a temporary folder and ends with the test.
 test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs root, installs them with apt-get)
 	@if [ "$$(id -u)" != 0 ]; then echo "make test-slurm starts SLURM's daemons and needs root." >&2; exit 1; fi
-	@if ! PATH="$$PATH:/usr/sbin" command -v slurmctld slurmd munged sbatch >/dev/null; then \
-		apt-get update --quiet && \
-		apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge; \
-	fi
+	@export PATH="$$PATH:/usr/sbin"; for program in slurmctld slurmd munged sbatch; do \
+		if ! command -v $$program >/dev/null; then \
+			apt-get update --quiet; \
+			apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge || exit 1; \
+			break; \
+		fi; \
+	done
 	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
