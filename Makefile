@@ -25,7 +25,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slurm bench lint format lock clean
+.PHONY: help setup train test test-slurm reproduce bench lint format lock clean
 
 help: ## list the targets (ARGS="..." is passed on by train and test)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,20 @@ test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs ro
 		fi; \
 	done
 	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
+
+# Every experiment as a sweep, then the claims. What is finished is not run again: stop it and go on as you like.
+EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer cosines catapult geometric_schedule
+DATASET := digits
+JOBS := 2
+DATA := $(if $(filter digits,$(DATASET)),,dataset=$(DATASET) dataset.n_train=1000)
+SWEEPS := runs/reproduction/$(DATASET)
+reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8; EXPERIMENTS="...")
+	@set -e; for name in $(EXPERIMENTS); do \
+		echo "== $$name"; \
+		OMP_NUM_THREADS=1 $(RUN) train.py experiment=$$name $(DATA) $(if $(DATA_ROOT),dataset.root=$(DATA_ROOT)) hydra.sweep.dir=$(SWEEPS)/$$name \
+			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); \
+	done
+	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(DATASET) --dataset $(DATASET) --options "$(DATA)"
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
 bench: $(STAMP) ## time the curvature engine against its peers (about an hour; ARGS="--steps 20" for a taste)
