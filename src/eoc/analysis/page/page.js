@@ -102,7 +102,7 @@ function draw(element, figure) {
   const layout = {
     ...figure.layout,
     autosize: true,
-    margin: { l: 62, r: 14, t: 10, b: 40 + 18 * rows },
+    margin: { l: 62, r: 14, t: 10, b: 46 + 28 * rows },
     font: { family: "system-ui, 'Liberation Sans', sans-serif", size: 12 },
     plot_bgcolor: "#fff",
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -111,7 +111,7 @@ function draw(element, figure) {
     legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 }, groupclick: "togglegroup" },
   };
   const grid = { zeroline: false, exponentformat: "power", gridcolor: "#e9ebee", linecolor: "#aeb4bd", showline: true, ticks: "outside" };
-  layout.xaxis = { ...layout.xaxis, ...grid, title: { ...layout.xaxis.title, standoff: 4 } };
+  layout.xaxis = { ...layout.xaxis, ...grid, title: { ...layout.xaxis.title, standoff: 8 } };
   layout.yaxis = { ...layout.yaxis, ...grid, nticks: 8 };
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   Plotly.newPlot(element, figure.data, layout, config).then(() => {
