@@ -4,6 +4,7 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 const many = page.runs.length > 1;
 const hidden = new Set();
+const TWICE = 300; // ms within which two clicks are a double one
 const LEGEND_RUNS = 8; // above that, the table of runs is the legend
 
 function make(parent, tag, text = "", attributes = {}) {
@@ -24,7 +25,7 @@ function shown(value) {
 
 function apply(element) {
   const own = element.data.map((trace, index) => index).filter((index) => element.data[index].meta !== undefined);
-  const visible = own.map((index) => !hidden.has(element.data[index].meta));
+  const visible = own.map((index) => (hidden.has(element.data[index].meta) ? "legendonly" : true));
   if (own.length) Plotly.restyle(element, { visible }, own);
 }
 
@@ -95,6 +96,7 @@ function settingsOf(index) {
 // -- panels: drawn when they come into view --------------------------------------------------------------------
 
 function draw(element, figure) {
+  let waiting;
   const crowded = figure.data.some((trace) => trace.meta !== undefined) && many && page.runs.length > LEGEND_RUNS;
   const names = figure.data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name.length);
   const perRow = Math.max(1, Math.floor((element.clientWidth - 80) / (45 + 6.2 * Math.max(...names))));
@@ -113,19 +115,21 @@ function draw(element, figure) {
   const grid = { zeroline: false, exponentformat: "power", gridcolor: "#e9ebee", linecolor: "#aeb4bd", showline: true, ticks: "outside" };
   layout.xaxis = { ...layout.xaxis, ...grid, title: { ...layout.xaxis.title, standoff: 8 } };
   layout.yaxis = { ...layout.yaxis, ...grid, nticks: 8 };
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  const config = { responsive: true, displaylogo: false, doubleClickDelay: TWICE, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   Plotly.newPlot(element, figure.data, layout, config).then(() => {
     element.classList.add("drawn");
     apply(element);
     element.on("plotly_legendclick", (event) => {
       const run = event.data[event.curveNumber].meta;
       if (!many || run === undefined) return true;
-      toggle(run);
+      clearTimeout(waiting);
+      waiting = setTimeout(() => toggle(run), TWICE); // a second click may follow
       return false;
     });
     element.on("plotly_legenddoubleclick", (event) => {
       const run = event.data[event.curveNumber].meta;
       if (!many || run === undefined) return true;
+      clearTimeout(waiting);
       isolate(run);
       return false;
     });
