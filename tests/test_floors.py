@@ -45,6 +45,7 @@ HOUSE = {
     "schedule": Room(("model", "dynamics"), PLAIN),
     "tracking": Room(FLOORS_0_TO_2, PLAIN | FIGURES | LIGHTNING | {"wandb", "omegaconf"} | OPTIONAL),
     "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy"}),
+    "hydra_plugins": Room(("training",), HYDRA),  # where Hydra looks for what a project adds to it
     "analysis": Room(("tracking",), FIGURES | {"plotly"}),
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),
 }
@@ -87,6 +88,8 @@ def imports_of(path: Path) -> set[str]:
 
 def room_of(name: str) -> str:
     """The room that the dotted ``name`` lies in: ``eoc.model.mlp.MLP`` in ``model``, ``eoc.__version__`` in ``""``."""
+    if name.startswith("hydra_plugins."):
+        return "hydra_plugins"
     room = name.split(".")[1] if "." in name else ""
     return "" if room.startswith("__") else room
 

@@ -259,7 +259,7 @@ def test_a_reference_to_nothing_is_one_sentence(refused):
 # Keys for which any text is right.
 TEXTS = {
     *("name", "dataset.root", "logger.csv.folder", "callbacks.checkpoint.folder", "callbacks.summary_figure.folder"),
-    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "entity")),
+    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "job_type", "entity")),
     *(f"paths.{key}" for key in ("root", "data", "runs", "run", "checkpoints", "wandb")),
 }
 
@@ -325,7 +325,8 @@ def test_every_key_outside_the_groups_refuses_what_it_cannot_be(settings):
 
 def test_no_group_is_left_out():
     here = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert here - {"experiment", "debug"} == set(GROUPS)
+    assert here - {"experiment", "debug", "hydra"} == set(GROUPS)
+    here.remove("hydra")
     assert {key for entry in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"] for key in entry} >= here
 
 
@@ -559,13 +560,22 @@ def test_memory_that_runs_out(refused):
     assert said.startswith("there is not enough memory for this run; reduce model.width")
 
 
-def test_a_bad_job_of_a_sweep_lets_the_others_finish(program, tmp_path):
+def test_each_bad_job_of_a_sweep_is_named_and_the_others_finish(program, tmp_path):
     sweep = tmp_path / "sweep"
-    code, out, err = program("-m", "seed=-1,1", f"hydra.sweep.dir={sweep}")
+    code, out, err = program("-m", "seed=-1,1", "model.depth=3,banana", f"hydra.sweep.dir={sweep}")
     assert code == 2
-    assert "completed" in out
-    assert (sweep / "1" / SUMMARY).exists()
-    assert err.splitlines()[-1].startswith("error: seed=-1 is not possible")
+    assert "4 jobs: 1 completed, 3 failed" in out
+    named = re.findall(r"^failed +(.*?): (.*)$", out, re.MULTILINE)
+    depth = "model.depth=banana is not possible: it must be an integer of at least 2."
+    seed = "seed=-1 is not possible: it must be an integer of at least 0 and of at most 4294967295."
+    assert named == [
+        ("model.depth=3 seed=-1", seed),
+        ("model.depth=banana seed=-1", seed),
+        ("model.depth=banana seed=1", depth),
+    ]
+    assert sorted(path.read_text() for path in sweep.rglob("FAILED.txt")) == sorted(f"{said}\n" for _, said in named)
+    assert len(list(sweep.rglob(SUMMARY))) == 1
+    assert err.splitlines()[-1].startswith("error: 3 of 4 jobs have no result; FAILED.txt in their folders says more")
     assert "Traceback" not in out + err
 
 

@@ -1,5 +1,6 @@
 """Run folders in, tables and figures out."""
 
 from eoc.analysis.summary_figure import draw_summary
+from eoc.analysis.table import read_histories, read_runs
 
-__all__ = ["draw_summary"]
+__all__ = ["draw_summary", "read_histories", "read_runs"]

@@ -17,6 +17,9 @@ METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
     "checkpoints/last.ckpt",
     ".hydra/config.yaml",
 )
+SETTINGS = "config.json"  # identity, group choices and the resolved config: what tables are made of
+FAILED = "FAILED.txt"  # why a job of a sweep failed: one sentence, then the traceback if it was a bug
+LOCK = ".lock"
 
 
 def read_metrics(folder: Path | str) -> dict[str, list[float]]:
@@ -42,6 +45,19 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     content = OmegaConf.to_container(OmegaConf.load(Path(folder) / CONFIG))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def read_settings(folder: Path | str) -> dict[str, Any]:
+    """Read ``config.json`` of a run folder: ``identity``, ``choices`` (group → choice) and ``config`` (resolved)."""
+    return json.loads((Path(folder) / SETTINGS).read_text())
+
+
+def read_failure(folder: Path | str) -> str | None:
+    """Return the sentence of ``FAILED.txt``; None if there is none."""
+    try:
+        return (Path(folder) / FAILED).read_text().partition("\n")[0]
+    except FileNotFoundError:
+        return None
 
 
 def read_summary(folder: Path | str) -> dict[str, Any]:

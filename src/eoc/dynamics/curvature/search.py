@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
-from eoc.dynamics.curvature.operator import SymmetricOperator
+from eoc.dynamics.curvature.operator import NonFiniteCurvature, SymmetricOperator
 from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized, random_vector
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
@@ -87,6 +87,8 @@ class Search:
             self.ritz, self.values[: self._block, None].to(self._U), value=-1
         )
         self._gram = inner(self._residuals, self._residuals).cpu()
+        if not bool(self._gram.isfinite().all()):
+            raise NonFiniteCurvature(f"the curvature is too large for {self._U.dtype}: its residuals' squares overflow")
         self.norms = self._gram.diagonal().sqrt()
 
     def unfinished(self, tolerance: float) -> list[int]:
