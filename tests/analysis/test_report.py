@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from eoc.analysis.comparison import comparison
 from eoc.analysis.panels import POINTS, colours_of, thinned
 from eoc.analysis.report import main, render, server, write_report
 from eoc.analysis.run_data import RunData, differing, read_all
 from eoc.errors import InvalidInput
-from eoc.tracking.run_folder import CONFIG, METRICS, SUMMARY
+from eoc.tracking.run_folder import FAILED, METRICS, SETTINGS, SUMMARY
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 
@@ -37,14 +36,12 @@ def data_of(page: str) -> dict[str, Any]:
 
 def written(folder: Path, *, seed: int = 0, depth: int = 3, rule: str = "nup", diverged: int | None = None) -> Path:
     """A small run folder by hand: loss and λ are 1/(1 + t) + seed, and 1 + depth."""
-    (folder / CONFIG).parent.mkdir(parents=True)
-    model = {
-        "_target_": "eoc.model.MLP",
-        "parameterization": rule,
-        "depth": depth,
-        "growth": {"nup": 2, "mup": 0}[rule],
-    }
-    (folder / CONFIG).write_text(OmegaConf.to_yaml({"model": model, "seed": seed, "paths": {"run": str(folder)}}))
+    folder.mkdir(parents=True)
+    growth = {"nup": 2, "mup": 0}[rule]
+    model = {"_target_": "eoc.model.MLP", "parameterization": rule, "depth": depth, "growth": growth}
+    config = {"model": model, "seed": seed, "optimizer": {"momentum": 0.0}, "paths": {"run": str(folder)}}
+    choices = {"model": rule, "schedule": "geometric", "paths": "default"}
+    (folder / SETTINGS).write_text(json.dumps({"identity": "x", "choices": choices, "config": config}))
     rows = [f"{step},{1 / (1 + step) + seed},{1 + depth},{'inf' if step == 2 else 0.5}" for step in range(4)]
     (folder / METRICS).write_text("\n".join(["step,test/loss,sharpness,lr", *rows]) + "\n")
     outcome = {"status": "diverged", "diverged": {"step": diverged, "reason": "it"}} if diverged is not None else {}
@@ -95,7 +92,7 @@ def test_a_sweep_is_laid_over_each_other_and_told_apart(tmp_path: Path) -> None:
     ):
         written(tmp_path / str(job), rule=rule, depth=depth, seed=seed, diverged=2 if job == 11 else None)
     runs = read_all(tmp_path)
-    assert differing(runs) == ["model.parameterization", "model.depth", "seed"]  # the growth follows from the rule
+    assert differing(runs) == ["model", "model.depth", "seed"]  # the growth follows from the rule
     assert [run.label for run in runs[::5]] == ["νP, depth 3, seed 0", "νP, depth 5, seed 2", "μP, depth 5, seed 1"]
     assert [run.folder.name for run in runs] == [str(job) for job in range(12)]  # 10 behind 9
     assert runs[11].status == "diverged at step 2"
@@ -104,7 +101,7 @@ def test_a_sweep_is_laid_over_each_other_and_told_apart(tmp_path: Path) -> None:
     loss = curves(data, "Loss")
     assert list(loss) == [run.label for run in runs]
     assert loss["νP, depth 3, seed 2"]["y"] == pytest.approx([3, 2.5, 2 + 1 / 3, 2.25], rel=1e-5)
-    assert data["runs"][11]["diverged"] is True
+    assert data["runs"][11]["bad"] is True
     assert "12 runs, 1 diverged" in render(tmp_path)
     assert data["sections"][-1]["title"] == "Comparison by depth"
 
@@ -153,9 +150,9 @@ def test_what_is_not_finite_is_left_out_and_json_is_strict(tmp_path: Path) -> No
 
 def test_words_of_a_run_cannot_break_the_page(tmp_path: Path) -> None:
     folder = written(tmp_path / "<script>alert(1)</script>")
-    config = OmegaConf.load(folder / CONFIG)
-    config["note"] = "</script><script>alert(2)</script>"
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(config))
+    said = json.loads((folder / SETTINGS).read_text())
+    said["config"]["note"] = "</script><script>alert(2)</script>"
+    (folder / SETTINGS).write_text(json.dumps(said))
     page = render(tmp_path)
     assert "alert(1)</script>" not in page
     assert "alert(2)</script>" not in page
@@ -199,8 +196,21 @@ def test_what_cannot_be_done_is_one_sentence(
 
 def test_no_run_is_said_with_the_folder(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text("step,a\n")
-    with pytest.raises(InvalidInput, match=r"folder=.* is not possible: no run with a row in metrics.csv lies there"):
+    with pytest.raises(InvalidInput, match=r"folder=.* is not possible: no run lies there"):
         read_all(tmp_path)
+
+
+def test_a_run_that_failed_before_its_first_step_is_listed(tmp_path: Path) -> None:
+    written(tmp_path / "a")
+    folder = written(tmp_path / "b", seed=1)
+    for name in (METRICS, SUMMARY):
+        (folder / name).unlink()
+    (folder / FAILED).write_text("no room\nTraceback\n")
+    page = render(tmp_path)
+    assert "2 runs, 1 failed" in page
+    failed = data_of(page)["runs"][1]
+    assert (failed["status"], failed["steps"], failed["bad"]) == ("failed: no room", 0, True)
+    assert list(curves(data_of(page), "Loss")) == ["seed 0"]
 
 
 def test_a_run_knows_what_it_has() -> None:
@@ -230,7 +240,7 @@ def fetched(address: str) -> str:
 
 
 def test_the_served_page_is_drawn_anew(address: str, tmp_path: Path) -> None:
-    assert "no run with a row in metrics.csv" in fetched(address)
+    assert "no run lies there" in fetched(address)
     written(tmp_path / "a")
     assert len(data_of(fetched(address))["runs"]) == 1
     written(tmp_path / "b", seed=1)

@@ -25,7 +25,7 @@ FINAL = (
     ("cosine/cumulative/all", "Last cosine with the cumulative update", False),
     ("features/kernel_change", "Final kernel change, 1 − CKA", False),
 )
-MODEL, DEPTH = "model.parameterization", "model.depth"
+MODEL, DEPTH = "model", "model.depth"
 
 
 def comparison(runs: list[RunData]) -> list[dict[str, Any]]:

@@ -57,9 +57,11 @@ def render(folder: Path | str) -> str:
         "sections": sections,
     }
     diverged = sum(run.diverged_at is not None for run in runs)
-    unfinished = sum(not run.summary for run in runs)
+    failed = sum(run.failure is not None for run in runs)
+    unfinished = sum(run.status == "unfinished" for run in runs)
     counts = [f"{len(runs)} run{'s' * (len(runs) > 1)}"]
-    counts += [f"{count} {word}" for count, word in ((diverged, "diverged"), (unfinished, "unfinished")) if count]
+    found = ((failed, "failed"), (diverged, "diverged"), (unfinished, "unfinished"))
+    counts += [f"{count} {word}" for count, word in found if count]
     return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(_title(runs, folder)),
         subtitle=html.escape(f"{folder.absolute()}: {', '.join(counts)}"),
@@ -137,8 +139,8 @@ def _run(run: RunData, colour: str) -> dict[str, Any]:
         "folder": str(run.folder),
         "colour": colour,
         "status": run.status,
-        "diverged": run.diverged_at is not None,
-        "steps": int(run.columns["step"][-1]),
+        "bad": run.diverged_at is not None or run.failure is not None,
+        "steps": int(run.columns["step"][-1]) if len(run.columns.get("step", ())) else 0,
         "finals": {title: run.last(name) for name, title in FINALS.items()},
         "settings": run.settings,
         "outcome": {f"summary.{key}": run.summary[key] for key in OUTCOME if key in run.summary},
@@ -149,7 +151,7 @@ def _title(runs: list[RunData], folder: Path) -> str:
     if len(runs) > 1:
         return f"{len(runs)} runs in {folder.absolute().name}"
     settings = runs[0].settings
-    rule = settings.get("model.parameterization", runs[0].folder.name)
+    rule = settings.get("model", runs[0].folder.name)
     told = [f"{key.rpartition('.')[2]} {settings[key]}" for key in ("model.depth", "seed") if key in settings]
     return ", ".join([NAMES.get(rule, rule), *told])
 

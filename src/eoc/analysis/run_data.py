@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eoc.analysis.summary_figure import NAMES
+from eoc.analysis.table import run_folders
 from eoc.errors import InvalidInput
-from eoc.tracking.run_folder import METRICS, read_config, read_metrics, read_summary
+from eoc.tracking.run_folder import SETTINGS, read_failure, read_metrics, read_settings, read_summary
 
 MOST = 4  # settings in a label
-ELSEWHERE = ("paths", "logger", "callbacks", "name", "objective", "ckpt_path")  # change nothing that is trained
+ELSEWHERE = (
+    "paths",
+    "logger",
+    "callbacks",
+    "sweep",
+    "name",
+    "objective",
+    "ckpt_path",
+)  # change nothing that is trained
 
 
 @dataclass
@@ -24,8 +34,10 @@ class RunData:
     Args:
         folder: where it lies.
         columns: metric → its values in the order of the steps; NaN where it is missing.
-        settings: dotted key → value of the config, without paths, loggers and callbacks.
+        settings: the choice of every group and, by dotted name, every value of the resolved config, without paths,
+            loggers and callbacks.
         summary: of ``summary.json``; empty while the run goes on.
+        failure: why it failed, in one sentence; None if it did not.
         label: what tells it from the others.
     """
 
@@ -33,11 +45,14 @@ class RunData:
     columns: dict[str, NDArray[np.float64]]
     settings: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    failure: str | None = None
     label: str = ""
 
     @property
     def status(self) -> str:
-        """``completed``, ``diverged at step …``, or ``unfinished``: it goes on, or was cut off."""
+        """``completed``, ``diverged at step …``, ``failed: …``, or ``unfinished``: it goes on, or was cut off."""
+        if self.failure is not None:
+            return f"failed: {self.failure}"
         if not self.summary:
             return "unfinished"
         diverged = self.summary["diverged"]
@@ -77,10 +92,12 @@ def read_all(folder: Path) -> list[RunData]:
     Raises:
         InvalidInput: if there are none.
     """
-    found = sorted((path.parent for path in folder.rglob(METRICS)), key=_natural)
-    runs = [run for run in map(_read, found) if len(run.columns.get("step", ()))]
+    try:
+        runs = [_read(path) for path in sorted(run_folders(folder), key=_natural)]
+    except OSError as error:
+        raise InvalidInput("folder", str(folder), f"it cannot be read ({error.strerror})") from error
     if not runs:
-        raise InvalidInput("folder", str(folder), f"no run with a row in {METRICS} lies there")
+        raise InvalidInput("folder", str(folder), f"no run lies there (a folder with {SETTINGS})")
     _label(runs, folder)
     return runs
 
@@ -105,7 +122,7 @@ def _follows(runs: list[RunData], key: str, other: str) -> bool:
 
 def _rank(key: str) -> int:
     """Model and depth first, the seed last."""
-    return {"model.parameterization": 0, "model.depth": 1, "schedule": 2, "seed": 9}.get(key, 5)
+    return {"model": 0, "model.depth": 1, "schedule": 2, "seed": 9}.get(key, 5)
 
 
 def _natural(folder: Path) -> list[tuple[int, str]]:
@@ -114,20 +131,26 @@ def _natural(folder: Path) -> list[tuple[int, str]]:
 
 
 def _read(folder: Path) -> RunData:
-    run = RunData(folder, {name: np.asarray(values) for name, values in read_metrics(folder).items()})
-    try:
-        run.settings = _flat({key: value for key, value in read_config(folder).items() if key not in ELSEWHERE})
+    said = read_settings(folder)
+    settings = {**said["choices"], **_leaves(said["config"])}
+    run = RunData(folder, {}, {key: value for key, value in settings.items() if key.partition(".")[0] not in ELSEWHERE})
+    run.failure = read_failure(folder)
+    with suppress(FileNotFoundError):  # it has not come to its first step
+        run.columns = {name: np.asarray(values) for name, values in read_metrics(folder).items()}
+    with suppress(FileNotFoundError):  # it goes on
         run.summary = read_summary(folder)
-    except FileNotFoundError:
-        pass  # a run that goes on, or one without Hydra
     return run
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a config to its values; the names of classes (``_target_``) are not values."""
     result: dict[str, Any] = {}
     for key, value in node.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return {key.removesuffix("._target_"): value for key, value in result.items() if not key.endswith("_partial_")}
+        if isinstance(value, dict):
+            result |= _leaves(value, f"{prefix}{key}.")
+        elif not key.startswith("_"):
+            result[f"{prefix}{key}"] = value
+    return result
 
 
 def _label(runs: list[RunData], folder: Path) -> None:
@@ -143,7 +166,5 @@ def _label(runs: list[RunData], folder: Path) -> None:
 
 
 def _told(key: str, value: Any) -> str:
-    if key == "model.parameterization":
-        return NAMES.get(value, value)
-    short = value.rpartition(".")[2] if isinstance(value, str) else f"{value}"
-    return short if key in ("dataset", "schedule") else f"{key.rpartition('.')[2]} {short}"
+    """A choice by its name, a value with its key's."""
+    return f"{key.rpartition('.')[2]} {value}" if "." in key or key == "seed" else NAMES.get(str(value), str(value))

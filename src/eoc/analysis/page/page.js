@@ -69,7 +69,7 @@ function listRuns() {
     columns.forEach((name) => {
       const value = name in run ? run[name] : name in run.finals ? run.finals[name] : run.settings[name];
       const one = make(row, "td", shown(value));
-      if (name === "status" && run.diverged) one.classList.add("diverged");
+      if (name === "status" && run.bad) one.classList.add("bad");
     });
     row.addEventListener("click", (event) => event.target.tagName !== "INPUT" && settingsOf(index));
   });
