@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -29,12 +30,12 @@ class ProgressCallback(Measurement):
         super().__init__(every)
         self.line_seconds = real("line_seconds", line_seconds, minimum=0.0)
         self._bar: tqdm | None = None
-        self._last_line = 0.0
+        self._last_line, self._last_step = 0.0, 0
         self._product: float | None = None
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Open the bar at the step where this run begins."""
-        self._last_line = time.monotonic()
+        self._last_line, self._last_step = time.monotonic(), module.first_step - 1
         trainer = module.trainer
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(total=trainer.max_steps, initial=module.first_step, unit="step", dynamic_ncols=True)
@@ -67,11 +68,12 @@ class ProgressCallback(Measurement):
         known = {"loss": f"{float(module.metrics['train/loss']):.3g}"}
         if module.divergence:
             known["phase"] = "diverged"
-        elif self._product is not None:
+        elif self._product is not None and math.isfinite(self._product):
             known |= {"η·λ": f"{self._product:.2f}", "phase": phase(self._product, module.limit)}
         if self._bar is not None:
             self._bar.set_postfix(known)
-        elif time.monotonic() - self._last_line >= self.line_seconds:
-            self._last_line = time.monotonic()
-            shown = ", ".join(f"{name} {value}" for name, value in known.items())
+        elif (seconds := time.monotonic() - self._last_line) >= self.line_seconds:
+            rate = (module.step - self._last_step) / seconds
+            self._last_line, self._last_step = time.monotonic(), module.step
+            shown = ", ".join([f"{rate:.3g} steps/s", *(f"{name} {value}" for name, value in known.items())])
             print(f"step {module.step} of {module.trainer.max_steps}: {shown}", file=sys.stderr, flush=True)
