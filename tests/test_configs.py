@@ -74,7 +74,7 @@ def test_a_choice_composes_and_builds(choice: tuple[str, str], tmp_path: Path) -
     words = [*SMALL, f"{group}={name}"]
     if group == "trainer":
         words += ["trainer.accelerator=cpu", "trainer.devices=1"]
-    if group == "logger":
+    if group == "logger" or is_sweep(group, name):
         words.remove("logger.wandb.mode=disabled")
     config = composed(tmp_path, *words)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -180,9 +180,46 @@ def test_a_complete_setting_opens_with_its_command_and_runs(
     _, script, *words = shlex.split(said[1])
     assert script == "train.py"
     assert f"{path.parent.name}={path.stem}" in words
+    if is_sweep(path.parent.name, path.stem):
+        return
     run = trained(tmp_path, *words, "trainer.max_steps=3", NO_FIGURE, small=False)
     assert run.summary["status"] == "completed"
     assert run.columns["step"] == [0, 1, 2, 3]
+
+
+def cells(path: Path) -> list[list[str]]:
+    """Of every grid of a sweep the first cell."""
+    sweeper = raw(path)["hydra"]["sweeper"]
+    found = []
+    for grid in sweeper["grids"]:
+        axes = sweeper["params"] | grid
+        found.append(
+            [f"{key}={str(values).split(',')[0]}" for key, values in axes.items() if "range" not in str(values)]
+        )
+    return found
+
+
+SWEEPS = [path for path in (CONF / "experiment").glob("*.yaml") if "sweeper:" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize(
+    ("path", "cell"),
+    [
+        pytest.param(path, cell, id=f"{path.stem}-{number}")
+        for path in SWEEPS
+        for number, cell in enumerate(cells(path))
+    ],
+)
+def test_every_grid_of_an_experiment_runs(path: Path, cell: list[str], tmp_path: Path) -> None:
+    small = ["dataset.n_train=30", "dataset.n_test=20", "model.width=4", "trainer.max_steps=2"]
+    cell = [word for word in cell if not word.startswith(("model.width=", "trainer.max_steps="))]
+    run = trained(tmp_path, f"experiment={path.stem}", *cell, *small, small=False)
+    assert run.summary["status"] == "completed"
+    assert run.columns["step"] == [0, 1, 2]
+
+
+def is_sweep(group: str, name: str) -> bool:
+    return group == "experiment" and (CONF / group / f"{name}.yaml") in SWEEPS
 
 
 @pytest.mark.parametrize("words", [["debug=default", "logger=csv"], ["debug=default", "callbacks=none"]])

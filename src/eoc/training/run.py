@@ -129,6 +129,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*`IterableDataset` has `__len__` defined.*",
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):

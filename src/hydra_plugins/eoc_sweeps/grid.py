@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,10 +22,17 @@ class GridSweeper(BasicSweeper):
     Args:
         max_batch_size: jobs that the launcher is given at once; None: all.
         params: further overrides, as Hydra's basic sweeper takes them.
+        grids: several grids of such overrides, each beside ``params``: their union is run. None: one grid.
     """
 
-    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        grids: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
         super().__init__(max_batch_size=max_batch_size, params=params)
+        self.grids = list(grids) if grids else [{}]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take Hydra's objects, with a config loader that remembers."""
@@ -51,9 +59,12 @@ class GridSweeper(BasicSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "multirun.yaml")
         loader = context.config_loader
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
-        (grid,) = self.split_arguments(overrides, max_batch_size=None)
-        jobs = plan(grid, lambda words: loader.load_sweep_config(config, words))
+        parser = OverridesParser.create(config_loader=loader)
+        cells: list[list[str]] = []
+        for grid in self.grids:
+            words = [*self._parse_config(), *(f"{key}={value}" for key, value in grid.items()), *arguments]
+            cells += self.split_arguments(parser.parse_overrides(words), max_batch_size=None)[0]
+        jobs = plan(cells, lambda words: loader.load_sweep_config(config, words))
 
         def launch(some: list[Job]) -> None:
             for batch in self.split_overrides_to_chunks([_placed(job, folder) for job in some], self.max_batch_size):

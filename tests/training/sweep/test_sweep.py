@@ -20,6 +20,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import eoc.training.run as run_room
+from eoc.analysis import read_runs
 from eoc.tracking.claim import claimed, is_claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_metrics, read_settings
@@ -110,6 +111,16 @@ def test_the_same_command_runs_what_is_left_and_a_larger_grid_keeps_its_cells(sw
     now = folders(tmp_path)
     assert {seed: now[seed] for seed in first} == first
     assert not (now[1] / FAILED).exists()
+
+
+def test_several_grids_are_run_as_their_union(sweep, tmp_path):
+    grids = "hydra.sweeper.grids=[{seed: '0,1'}, {seed: '1,2', optimizer: momentum}, {seed: '1'}]"
+    code, out, _ = sweep(grids)
+    assert code == 0
+    assert "4 jobs: 4 completed" in out  # seed 1 is in two of them
+    runs = read_runs(tmp_path / "sweep")
+    found = sorted(zip(runs["seed"], runs["optimizer"], strict=True))
+    assert found == [(0, "sgd"), (1, "momentum"), (1, "sgd"), (2, "momentum")]
 
 
 def test_a_job_that_was_cut_off_goes_on_and_equals_one_that_was_not(sweep, tmp_path, monkeypatch):
