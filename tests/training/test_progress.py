@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import itertools
+import os
 import re
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,29 +53,34 @@ def test_a_quiet_run_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == ""
 
 
-class Terminal(io.StringIO):
-    """What a bar is drawn on."""
-
-    def isatty(self) -> bool:
-        return True
-
-
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudoterminals")
+@pytest.mark.parametrize("columns", [0, 140], ids=["of unknown width", "140 wide"])
 def test_a_terminal_has_a_bar_with_rate_loss_and_phase_that_ends_with_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    columns = trained(tmp_path, NO_FIGURE, "callbacks.progress.every=1").columns
-    last = terminal.getvalue().split("\r")[-1]
+    import fcntl
+    import termios
+
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40 if columns else 0, columns, 0, 0))
+    with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        losses = trained(tmp_path, NO_FIGURE, "callbacks.progress.every=1").columns["train/loss"]
+        terminal.flush()
+        shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    last = shown.rstrip().split("\r")[-1]
     assert re.search(r"100%.*\b8/8 .*step/s", last)
-    assert re.search(r"loss=([\d.e-]+), η·λ=2\.50, phase=catapult", last)[1] == f"{columns['train/loss'][7]:.3g}"
-    assert last.endswith("\n")
+    assert re.search(r"loss=([\d.e-]+), η·λ=2\.50, phase=catapult", last)[1] == f"{losses[7]:.3g}"
+    assert shown.endswith("\n")
 
 
 def test_the_rate_is_that_of_the_steps_since_the_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = itertools.count()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 0.5 * next(clock)))  # half a second between two looks
+    monkeypatch.setattr(
+        progress, "time", SimpleNamespace(monotonic=lambda: 0.5 * next(clock))
+    )  # half a second between two looks
     trained(tmp_path, NO_FIGURE, "callbacks.progress.line_seconds=0.5", "callbacks.progress.every=4")
     assert re.findall(r"step (\d+) of 8: (\d+) steps/s", capsys.readouterr().err) == [("0", "2"), ("4", "8")]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import LightningModule, Trainer
 from tqdm import tqdm
@@ -38,7 +39,8 @@ class ProgressCallback(Measurement):
         self._last_line, self._last_step = time.monotonic(), module.first_step - 1
         trainer = module.trainer
         if trainer.is_global_zero and sys.stderr.isatty():
-            self._bar = tqdm(total=trainer.max_steps, initial=module.first_step, unit="step", dynamic_ncols=True)
+            width: dict[str, Any] = {"dynamic_ncols": True} if _has_width() else {"ncols": 100, "nrows": 20}
+            self._bar = tqdm(total=trainer.max_steps, initial=module.first_step, unit="step", **width)
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Move on; runs ahead of the recorder, while the step's metrics are there."""
@@ -77,3 +79,11 @@ class ProgressCallback(Measurement):
             self._last_line, self._last_step = time.monotonic(), module.step
             shown = ", ".join([f"{rate:.3g} steps/s", *(f"{name} {value}" for name, value in known.items())])
             print(f"step {module.step} of {module.trainer.max_steps}: {shown}", file=sys.stderr, flush=True)
+
+
+def _has_width() -> bool:
+    """Whether the terminal says how wide it is; one that says 0 (a container's) would be shown no bar at all."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:
+        return False
