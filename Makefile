@@ -26,7 +26,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test dashboard dashboard-web bench lint format lock clean
+.PHONY: help setup train test reproduce dashboard dashboard-web bench lint format lock clean
 
 help: ## list the targets (ARGS="..." is passed on by train, test and dashboard-web)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,20 @@ train: $(STAMP) ## run the main job: a νP network under the geometric schedule
 
 test: $(STAMP) ## run all tests
 	$(RUN) -m pytest $(ARGS)
+
+# Every experiment as a sweep, then the claims. What is finished is not run again: stop it and go on as you like.
+EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer cosines catapult geometric_schedule
+DATASET := digits
+JOBS := 2
+DATA := $(if $(filter digits,$(DATASET)),,dataset=$(DATASET) dataset.n_train=1000)
+SWEEPS := runs/reproduction/$(DATASET)
+reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8; EXPERIMENTS="...")
+	@set -e; for name in $(EXPERIMENTS); do \
+		echo "== $$name"; \
+		OMP_NUM_THREADS=1 $(RUN) train.py experiment=$$name $(DATA) $(if $(DATA_ROOT),dataset.root=$(DATA_ROOT)) hydra.sweep.dir=$(SWEEPS)/$$name \
+			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); \
+	done
+	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(DATASET) --dataset $(DATASET) --options "$(DATA)"
 
 dashboard: $(STAMP) ## browse W&B's runs on disk in the terminal (RUNS=runs)
 	@if [ -d "$(RUNS)/wandb" ]; then .venv/bin/wandb leet "$(RUNS)/wandb"; \

@@ -14,7 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 from test_packaging import MAKEFILE, PROJECT, ROOT
 
-TARGETS = ["help", "setup", "train", "test", "dashboard", "dashboard-web", "bench", "lint", "format", "lock", "clean"]
+TARGETS = ["help", "setup", "train", "test", "reproduce", "dashboard", "dashboard-web", "bench", "lint", "format"]
+TARGETS += ["lock", "clean"]
 
 # `-c` (does it fit?) says yes, `-m venv DIR` puts a copy into DIR; all but the first is written down.
 STAND_IN = """#!/bin/sh
@@ -94,6 +95,22 @@ def test_help_is_the_default_and_lists_every_target(copy):
 def test_each_target_sets_up_once_and_runs_its_commands(copy, target, commands):
     assert copy.calls(target, "ARGS=seed=3 trainer.max_steps=9") == [*SET_UP, *commands]
     assert copy.calls(target, "ARGS=seed=3 trainer.max_steps=9") == commands
+
+
+def test_reproduce_runs_every_experiment_and_judges(copy):
+    experiments = ("depth_curvature", "coordinate_check", "concentration", "lr_transfer", "cosines", "catapult")
+    for arguments, words, about in (
+        ((), "", ""),
+        (("DATASET=mnist", "DATA_ROOT=/data", "JOBS=5"), "dataset=mnist dataset.n_train=1000", "dataset=mnist"),
+    ):
+        calls = copy.calls("reproduce", *arguments)[-8:]
+        for call, name in zip(calls, (*experiments, "geometric_schedule"), strict=False):
+            assert call.startswith(" ".join(f"train.py experiment={name} {words}".split()))
+            assert ("dataset.root=/data" in call) == bool(words)
+            assert call.endswith(f"hydra/launcher=joblib hydra.launcher.n_jobs={5 if words else 2}")
+        assert calls[-1].startswith(f"-m eoc.analysis.claims runs/reproduction/{'mnist' if words else 'digits'} --to")
+        assert about in calls[-1]
+        assert "/data" not in calls[-1]  # a path of one machine is no part of a result
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "Makefile"])

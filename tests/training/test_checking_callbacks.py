@@ -37,6 +37,9 @@ def test_layer_steps_are_those_of_the_weights(run):
             assert logged == pytest.approx(step.preactivations[k].item(), rel=1e-9)
             assert columns[f"layer_step/output_share/layer_{k + 1}"][t] == pytest.approx(step.shares[k].item())
         assert columns["layer_step/output"][t] == pytest.approx(step.output.item())
+        outputs = run.module.network.preactivations(inputs, run.path[t])[-1]
+        residual = (outputs - run.module.dataset.train_targets[:20]).mean(0).square().mean().sqrt()
+        assert columns["layer_step/mean_residual"][t] == pytest.approx(residual.item(), rel=1e-5)
     assert math.isnan(columns["layer_step/output"][-1])  # the final weights have no update
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, PAPER, Claim, Estimate, exact, judge, mean, slope, slopes
+from eoc.analysis.claims.base import DERIVED, PAPER, Claim, judge, mean, slope, slopes
 from eoc.analysis.claims.drawing import RULES, band, label, panels, ticks
 from eoc.analysis.claims.reading import History, by_layer, first, reduced
 
@@ -15,7 +15,7 @@ RATES = ("preactivations", "output")
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: Σ r_k/η over hidden layers, the output's step/η, their layers' profile, and the later steps."""
+    """One row a run: Σ r_k/η over hidden layers, the output's step per η and mean residual, and their profiles."""
     return reduced(runs, _measure)
 
 
@@ -30,7 +30,7 @@ def _measure(columns: History) -> dict[str, float]:
         "preactivations": float(sizes.sum()),
         "largest": float(sizes.max()),
         "profile": slope(layers[1:], sizes[1:]),  # layer 1 has inputs and a gain of its own
-        "output": first(columns, "layer_step/output") / rate,
+        "output": first(columns, "layer_step/output") / rate / first(columns, "layer_step/mean_residual"),
         "unevenness": float(shares.max() / shares.min()),
         "moved_in_ten_steps": float(total),
     }
@@ -62,8 +62,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                     judge(measured, in_depth - TOLERANCE, in_depth + TOLERANCE, slack=0.2),
                 )
             )
-        deepest = part[part["model.depth"] == part["model.depth"].max()]
-        measured = mean(deepest["profile"])
+        measured = mean(_deepest(cells, model)["profile"])
         found.append(
             Claim(
                 f"{model}_profile",
@@ -74,6 +73,19 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 judge(measured, in_k - TOLERANCE, in_k + TOLERANCE, slack=0.2),
             )
         )
+    if {"nup", "nup_growth_0"} <= set(cells["model"]):
+        deep = [_deepest(cells, model).groupby("seed")["profile"].mean() for model in ("nup", "nup_growth_0")]
+        measured = mean((deep[0] - deep[1]).to_numpy())
+        found.append(
+            Claim(
+                "growth_tilts",
+                "Widths m·k² tilt the profile of r_k by k^−1 against constant width, whatever the batch adds to both.",
+                DERIVED,
+                f"difference of the exponents within −1 ± {TOLERANCE}",
+                measured,
+                judge(measured, -1 - TOLERANCE, -1 + TOLERANCE, slack=0.2),
+            )
+        )
     if "nup" in set(cells["model"]):
         part = middle(cells, "nup")
         measured = slopes(part, "model.depth", "output")
@@ -82,7 +94,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "nup_output",
                 "νP: one step moves the output by the same amount at every depth.",
                 PAPER,
-                f"exponent of the output's step/η in depth within ±{TOLERANCE}",
+                f"exponent of the output's step/(η·mean residual) in depth within ±{TOLERANCE}",
                 measured,
                 judge(measured, -TOLERANCE, TOLERANCE, slack=0.2),
             )
@@ -102,7 +114,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
 
 
 def checks(cells: pd.DataFrame) -> pd.DataFrame:
-    """The check as a table: a rule passes if Σ r_k/η and the output's step/η do not move with depth or width.
+    """The check as a table: a rule passes if neither Σ r_k/η nor the output's step (as in `cells`) moves.
 
     Returns:
         One row a rule: exponents in depth (at its middle width) and in width (at its middle depth), and ``passes``.
@@ -124,7 +136,7 @@ def checks(cells: pd.DataFrame) -> pd.DataFrame:
 def figure(cells: pd.DataFrame) -> Figure:
     """Σ r_k/η and the output's step/η against depth and width."""
     drawn, axes = panels(2, "Coordinate check: the first step, divided by η", rows=2)
-    titles = {"preactivations": "Σ r_k/η over hidden layers", "output": "RMS change of the output/η"}
+    titles = {"preactivations": "Σ r_k/η over hidden layers", "output": "RMS change of the output/(η·mean residual)"}
     for column, quantity in enumerate(RATES):
         for model in [name for name in RULES if name in set(cells["model"])]:
             part = cells[cells["model"] == model]
@@ -146,9 +158,9 @@ def middle(cells: pd.DataFrame, model: str) -> pd.DataFrame:
     return part[part["model.width"] == _middle(part["model.width"])]
 
 
-def extreme(cells: pd.DataFrame, quantity: str) -> Estimate:
-    """The largest value of a quantity over all runs."""
-    return exact(float(cells[quantity].max()))
+def _deepest(cells: pd.DataFrame, model: str) -> pd.DataFrame:
+    part = middle(cells, model)
+    return part[part["model.depth"] == part["model.depth"].max()]
 
 
 def _middle(values: pd.Series) -> float:
