@@ -72,9 +72,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         ("holds_kappa_long", held, f"of {steps[-1]} steps"),
     ):
         done = part[part["status"] == "completed"]
-        strays = pd.concat(
-            [done["product_largest"] / done["schedule.kappa"], done["product_smallest"] / done["schedule.kappa"]]
-        )
+        strays = pd.concat([done[f"reference_{end}"] / done["schedule.kappa"] for end in ("largest", "smallest")])
         found.append(
             Claim(
                 name,
