@@ -8,6 +8,7 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 PIP := pip==26.3
 
 RUN := .venv/bin/python
+RUNS := runs
 STAMP := .venv/.setup-stamp
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -25,10 +26,10 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slurm reproduce bench lint format lock clean
+.PHONY: help setup train test test-slurm reproduce dashboard dashboard-web bench lint format lock clean
 
-help: ## list the targets (ARGS="..." is passed on by train and test)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+help: ## list the targets (ARGS="..." is passed on by train, test and dashboard-web)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make .venv and install the project into it (PYTHON=... chooses the interpreter of a new one)
 
@@ -63,6 +64,13 @@ reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist D
 			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); \
 	done
 	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(DATASET) --dataset $(DATASET) --options "$(DATA)"
+
+dashboard: $(STAMP) ## browse W&B's runs on disk in the terminal (RUNS=runs)
+	@if [ -d "$(RUNS)/wandb" ]; then .venv/bin/wandb leet "$(RUNS)/wandb"; \
+	else echo "$(RUNS)/wandb has no W&B runs: make train leaves one, RUNS=... names another folder." >&2; exit 1; fi
+
+dashboard-web: $(STAMP) ## browse the runs below a folder in the browser, without account or network (RUNS=runs)
+	$(RUN) -m eoc.analysis.report "$(RUNS)" --serve $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
 bench: $(STAMP) ## time the curvature engine against its peers (about an hour; ARGS="--steps 20" for a taste)

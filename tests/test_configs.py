@@ -34,6 +34,7 @@ ELSEWHERE = ("mnist", "cifar10", "images")  # their files are not here
 SUPPLIED = {
     "eoc.model.MLP": {"inputs", "outputs", "seed"},
     "eoc.training.probe.CurvatureProbe": {"k"},
+    "eoc.analysis.claims.results.report": {"folder"},
     "eoc.analysis.draw_summary": {"folder", "limit", "diverged", "dots_per_inch"},
 }
 # In Python a data set is all of it; a run takes so much that a step of a full batch stays short.

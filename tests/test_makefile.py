@@ -14,9 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 from test_packaging import MAKEFILE, PROJECT, ROOT
 
-TARGETS = [
-    *("help", "setup", "train", "test", "test-slurm", "reproduce", "bench", "lint", "format", "lock", "clean"),
-]
+TARGETS = ["help", "setup", "train", "test", "test-slurm", "reproduce", "dashboard", "dashboard-web", "bench", "lint"]
+TARGETS += ["format", "lock", "clean"]
 
 # `-c` (does it fit?) says yes, `-m venv DIR` puts a copy into DIR; all but the first is written down.
 STAND_IN = """#!/bin/sh
@@ -143,6 +142,24 @@ def test_an_interrupted_update_is_made_anew(copy):
     assert copy.make("setup", FAIL=UPDATE).returncode != 0
     copy.age("pyproject.toml", -60)
     assert copy.calls("setup") == SET_UP
+
+
+def test_the_page_is_served_from_the_runs_that_were_named(copy):
+    assert copy.calls("dashboard-web") == [*SET_UP, "-m eoc.analysis.report runs --serve"]
+    served = copy.calls("dashboard-web", "RUNS=my runs/a sweep", "ARGS=--port 0")
+    assert served == ["-m eoc.analysis.report my runs/a sweep --serve --port 0"]
+
+
+def test_the_terminal_dashboard_opens_on_all_runs_or_says_that_there_are_none(copy):
+    copy.calls("setup")
+    done = copy.make("dashboard")
+    assert done.returncode != 0
+    assert done.stderr.startswith("runs/wandb has no W&B runs: make train leaves one")
+    (copy.root / ".venv" / "bin" / "wandb").write_text('#!/bin/sh\necho "wandb $*" >> "$LOG"\n')
+    (copy.root / ".venv" / "bin" / "wandb").chmod(0o755)
+    for folder in ("runs", "other runs"):
+        (copy.root / folder / "wandb").mkdir(parents=True)
+        assert copy.calls("dashboard", f"RUNS={folder}") == [f"wandb leet {folder}/wandb"]
 
 
 def test_a_shim_that_does_not_run_is_passed_over(copy):

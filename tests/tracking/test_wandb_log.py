@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import wandb
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
+from eoc.tracking.wandb_service import without_launch
 from support import EVERY_STEP, NO_FIGURE, Crash, Run, composed, crash_at, trained
 from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 
@@ -131,6 +133,8 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
         "run",
         ".hydra",
         "config.yaml",
+        "config.json",
+        ".lock",
         "metrics.csv",
         "summary.json",
     }
@@ -213,3 +217,23 @@ def test_nothing_is_waited_for_while_a_run_goes_on(tmp_path: Path, monkeypatch: 
 def test_a_mode_is_one_of_three() -> None:
     with pytest.raises(InvalidInput, match="mode=shared is not possible: it must be one of offline, online, disabled"):
         WandbLog(project="eoc", mode="shared", root="/")
+
+
+def test_what_a_run_spares_wandb_is_spared_for_the_start_alone() -> None:
+    name = "wandb.sdk.launch.inputs.internal"
+    kept = sys.modules.pop(name, None)
+    try:
+        with without_launch():
+            assert sys.modules[name].StagedLaunchInputs().apply(object()) is None
+        assert name not in sys.modules
+    finally:
+        if kept is not None:
+            sys.modules[name] = kept
+
+
+def test_a_job_of_wandb_launch_is_spared_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "wandb.sdk.launch.inputs.internal"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setenv("WANDB_LAUNCH", "true")
+    with without_launch():
+        assert name not in sys.modules

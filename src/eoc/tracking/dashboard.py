@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eoc.errors import RunFailure
-from eoc.tracking.wandb_log import quiet_wandb
+from eoc.tracking.wandb_service import quiet_wandb
 
 NAME = "Edge of Chaos"
 FIGURES = ("summary", "sweep")  # images: of a run, of a sweep

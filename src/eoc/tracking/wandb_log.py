@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -17,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.errors import InvalidInput, real, text
 from eoc.tracking.courier import Courier
+from eoc.tracking.wandb_service import end_service, quiet_wandb, service_process, without_launch
 
 MODES = ("offline", "online", "disabled")
 STARTING = 10.0  # s that W&B's service may take to start on a busy machine
@@ -131,9 +128,9 @@ class WandbLog(Logger):
             return
         came_back = courier.finish(lambda: self._close(exit_code), seconds=self.patience + CLOSING)
         self._say(courier.failure)
-        process = _service()
+        process = service_process()
         if not came_back or (process is not None and process.poll() is not None):
-            _end_service()
+            end_service()
 
     # -- in the main thread ----------------------------------------------------------------------------------------
 
@@ -171,7 +168,7 @@ class WandbLog(Logger):
         except Exception as error:
             if self.mode != "online":
                 raise
-            _end_service()  # it keeps the run's id
+            end_service()  # it keeps the run's id
             self._run = self._init("offline")
             self._unreachable = error
         self._next = self._run.starting_step
@@ -191,16 +188,17 @@ class WandbLog(Logger):
             silent=True,
             save_code=False,
         )
-        return wandb.init(
-            **self.settings,
-            mode=mode,
-            dir=str(self.root),
-            config=self._config,
-            id=self.run_id,
-            resume="allow" if self._resumes and mode == "online" else None,
-            reinit="create_new",
-            settings=settings,
-        )
+        with without_launch():
+            return wandb.init(
+                **self.settings,
+                mode=mode,
+                dir=str(self.root),
+                config=self._config,
+                id=self.run_id,
+                resume="allow" if self._resumes and mode == "online" else None,
+                reinit="create_new",
+                settings=settings,
+            )
 
     def _place(self, step: int | None) -> int:
         """W&B's own number of this row: the step, or the next free one where that is taken.
@@ -223,36 +221,9 @@ class WandbLog(Logger):
             file.write(BLOCK)
 
 
-def quiet_wandb() -> None:
-    """Keep W&B from talking over the run, from asking for a key, and from reporting errors.
-
-    Where the server is dead, its reports of errors hold up the end of a program.
-    """
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-
-
 def _import() -> None:
     quiet_wandb()
     import wandb  # noqa: F401
-
-
-def _service() -> Any:
-    """Return the process of W&B's service, where this program has started one."""
-    singleton = getattr(sys.modules.get("wandb.sdk.wandb_setup"), "_singleton", None)
-    return getattr(getattr(getattr(singleton, "_connection", None), "_proc", None), "_process", None)
-
-
-def _end_service() -> None:
-    """End W&B's service, so that it holds up neither this program's end nor its next run."""
-    import wandb
-
-    process = _service()
-    if process is not None:
-        with suppress(OSError, subprocess.TimeoutExpired):
-            process.kill()
-            process.wait(timeout=1.0)
-    Courier("wandb teardown").finish(wandb.teardown, seconds=1.0)
 
 
 def _reason(error: BaseException) -> str:
