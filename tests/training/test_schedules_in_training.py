@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,38 @@ def test_geometric_keeps_to_its_bounds(tmp_path: Path) -> None:
     sharpness = bounded.columns["sharpness"][:-1]
     assert rates(bounded) == pytest.approx([min(max(2.5 / value, low), high) for value in sharpness], rel=1e-12)
     assert {low, high} <= set(rates(bounded))
+
+
+def test_geometric_from_the_critical_sharpness(tmp_path: Path) -> None:
+    run = trained(tmp_path, *LENGTH, "schedule.source=critical", "schedule.kappa=0.5")
+    critical = run.columns["critical/sharpness"][:-1]
+    assert rates(run) == [0.5 / value for value in critical]
+    data, network = run.module.dataset, run.module.network
+
+    def loss(weights: list[torch.Tensor]) -> torch.Tensor:
+        h = data.train_inputs.double() @ weights[0].T * network.forward_factors[0]
+        for weight, factor in zip(weights[1:], network.forward_factors[1:], strict=True):
+            h = h.relu() @ weight.T * factor
+        return 0.5 * (h - data.train_targets).square().sum() / len(h)
+
+    for start, value in zip(run.path, critical, strict=False):
+        weights = [weight.double().requires_grad_() for weight in start]
+        direction = [g * d for g, d in zip(network.rates, torch.autograd.grad(loss(weights), weights), strict=True)]
+        moved = [loss([w - c * 2 / value * d for w, d in zip(weights, direction, strict=True)]) for c in (0.96, 1.04)]
+        assert moved[0] < loss(weights) < moved[1]  # the bracket is 5% wide
+    losses = run.columns["train/loss"]
+    assert all(after < before for before, after in pairwise(losses))  # 0.5 < 2: a step stops short of the rise
+    assert run.columns["sharpness"][:-1] != pytest.approx(critical, rel=0.1)  # λ itself is measured beside it
+
+
+@pytest.mark.parametrize("extra", [[], ["curvature.examples=30"], ["curvature.chunk_size=17"]])
+def test_bare_training_by_the_critical_sharpness_needs_no_product(extra: list[str], tmp_path: Path) -> None:
+    words = ["callbacks=none", "schedule.source=critical", "schedule.interval=3", f"trainer.max_steps={STEPS}", *extra]
+    columns = trained(tmp_path, *words).columns
+    known = {t for t, value in enumerate(columns["critical/sharpness"]) if not math.isnan(value)}
+    assert known == {0, 3, 6, 9}
+    assert not any(name.startswith(("sharpness", "hessian")) for name in columns)
+    assert max(columns["critical/evaluations"][3:10:3]) < 12
 
 
 def test_alignment_follows_the_cosine_of_the_true_updates(tmp_path: Path) -> None:

@@ -38,12 +38,12 @@ class UpdateCosinesCallback(Measurement):
             self._cosines.load_state_dict(self._state)
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
-        """Remember θ_t where this update, or the next one's predecessor, is measured."""
+        """Have the step watched where this update, or the next one's predecessor, is measured."""
         if self._followed(module.step):
-            self.cosines.before_step()
+            module.watchers.append(self.cosines)
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
-        """Measure Δ_t."""
+        """Write what was measured of Δ_t."""
         if not self._followed(module.step):
             self.cosines.forget_previous()
             return
@@ -57,7 +57,7 @@ class UpdateCosinesCallback(Measurement):
         self.by_layer(module, "distance", by_layer, over_all)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return θ_0 and Δ_{t−1}."""
+        """Return θ_0 and θ_{t−1}."""
         return self.cosines.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
