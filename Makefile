@@ -26,7 +26,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test reproduce dashboard dashboard-web bench lint format lock clean
+.PHONY: help setup train test test-slurm reproduce dashboard dashboard-web bench lint format lock clean
 
 help: ## list the targets (ARGS="..." is passed on by train, test and dashboard-web)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,18 @@ train: $(STAMP) ## run the main job: a νP network under the geometric schedule
 
 test: $(STAMP) ## run all tests
 	$(RUN) -m pytest $(ARGS)
+
+# Packages are installed only where they are missing; the cluster lives in a temporary folder and ends with the test.
+test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs root, installs them with apt-get)
+	@if [ "$$(id -u)" != 0 ]; then echo "make test-slurm starts SLURM's daemons and needs root." >&2; exit 1; fi
+	@export PATH="$$PATH:/usr/sbin"; for program in slurmctld slurmd munged sbatch; do \
+		if ! command -v $$program >/dev/null; then \
+			apt-get update --quiet; \
+			apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge || exit 1; \
+			break; \
+		fi; \
+	done
+	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
 
 # Every experiment as a sweep, then the claims. What is finished is not run again: stop it and go on as you like.
 EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer cosines catapult geometric_schedule

@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_object
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
+from submitit.slurm.slurm import _get_default_parameters
 
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.checks import check_settings
@@ -28,11 +34,13 @@ ELSEWHERE = ("mnist", "cifar10", "images")  # their files are not here
 SUPPLIED = {
     "eoc.model.MLP": {"inputs", "outputs", "seed"},
     "eoc.training.probe.CurvatureProbe": {"k"},
+    "eoc.analysis.claims.results.report": {"folder"},
     "eoc.analysis.draw_summary": {"folder", "limit", "diverged", "dots_per_inch"},
 }
 # In Python a data set is all of it; a run takes so much that a step of a full batch stays short.
 CHOSEN = {("mnist.yaml", "n_train"), ("mnist.yaml", "n_test"), ("cifar10.yaml", "n_train"), ("cifar10.yaml", "n_test")}
-FOREIGN = {"pytorch_lightning.Trainer"}  # of whose parameters and defaults only some are ours
+QUEUES = tuple(f"hydra_plugins.eoc_sweeps.queue.{name}Launcher" for name in ("Slurm", "Local"))
+FOREIGN = {"pytorch_lightning.Trainer", *QUEUES}  # of whose parameters and defaults only some are ours
 
 
 def identity(choice: tuple[str, str]) -> str:
@@ -88,12 +96,24 @@ def test_a_choice_composes_and_builds(choice: tuple[str, str], tmp_path: Path) -
     assert trainer.max_steps == config.trainer.max_steps
 
 
+@pytest.mark.parametrize("path", sorted(HYDRA.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_choice_of_hydras_groups_composes_and_names_a_plugin(path: Path) -> None:
+    group = path.parent.name
+    with initialize_config_dir(str(CONF), version_base="1.3"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of submitit_local, which replaces another of that name
+        config = compose("config", overrides=[f"hydra/{group}={path.stem}"], return_hydra_config=True)
+    plugin = get_object(config.hydra[group]["_target_"])
+    assert issubclass(plugin, {"launcher": Launcher, "sweeper": Sweeper}[group])
+
+
 @pytest.mark.parametrize(("path", "node"), NODES, ids=IDS)
 def test_every_key_is_a_parameter_and_every_parameter_a_key(path: Path, node: dict[str, Any]) -> None:
     target = node["_target_"]
     parameters = set(inspect.signature(get_object(target)).parameters)
     keys = set(settings(node))
-    if target in FOREIGN:
+    if target in QUEUES:
+        assert keys <= {*OmegaConf.structured(BaseQueueConf), *_get_default_parameters(), "max_num_timeout"}
+    elif target in FOREIGN:
         assert keys <= parameters
     elif path.parent.name == "trainer":
         assert "defaults" in node
@@ -165,7 +185,7 @@ def test_paths_live_in_paths_alone(path: Path) -> None:
         return [node] if isinstance(node, str) else []
 
     for value in leaves({key: value for key, value in raw(path).items() if key not in ("defaults", "objective")}):
-        assert "/" not in value or "${paths." in value, value
+        assert "/" not in value or "${paths." in value or "${hydra.sweep.dir}/" in value, value
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 from test_packaging import MAKEFILE, PROJECT, ROOT
 
-TARGETS = ["help", "setup", "train", "test", "reproduce", "dashboard", "dashboard-web", "bench", "lint", "format"]
-TARGETS += ["lock", "clean"]
+TARGETS = ["help", "setup", "train", "test", "test-slurm", "reproduce", "dashboard", "dashboard-web", "bench", "lint"]
+TARGETS += ["format", "lock", "clean"]
 
 # `-c` (does it fit?) says yes, `-m venv DIR` puts a copy into DIR; all but the first is written down.
 STAND_IN = """#!/bin/sh
@@ -169,6 +169,22 @@ def test_a_shim_that_does_not_run_is_passed_over(copy):
     assert done.returncode == 0
     assert "Making .venv with python3.12" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("user", "code"), [("0", 0), ("1000", 2)])
+def test_slurm_is_installed_where_it_is_missing_by_root_alone(copy, user, code):
+    for name in ("slurmctld", "slurmd", "munged", "sbatch"):
+        copy.put(name, "#!/bin/sh\n")
+    copy.put("id", f"#!/bin/sh\necho {user}\n")
+    copy.put("apt-get", '#!/bin/sh\necho "apt-get $1" >> "$LOG"\n')
+    copy.make("setup")
+    done = copy.make("test-slurm", "ARGS=-x")
+    assert done.returncode == code
+    if code:
+        assert "needs root" in done.stderr
+        assert copy.log.read_text() == ""
+    else:
+        assert copy.log.read_text().splitlines() == ["-m pytest tests/slurm -x"]
 
 
 def test_no_usable_python_is_one_sentence(copy):

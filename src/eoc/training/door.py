@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
@@ -46,6 +47,8 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     """
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
+    # conf/hydra/launcher/submitit_local.yaml is meant to replace the plugin's own choice of that name.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/submitit_local' is validated against ConfigStore")
     with one_sentence():
         _check_flags(sys.argv[1:])
         main()
@@ -82,6 +85,14 @@ class Doorkeeper(Callback):
         """Refuse a folder that cannot be written."""
         with one_sentence():
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Say what became of the jobs of a search; a grid says it itself, also when it is interrupted."""
+        if not str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper"):
+            from eoc.training.sweep.search import conclude  # which needs this module
+
+            with one_sentence():
+                conclude(Path(config.hydra.sweep.dir).absolute())
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Leave if the run was refused; a bug is Hydra's to raise again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ def in_sweep() -> bool:
 def leads() -> bool:
     """Whether this is the first of the processes that share the run, the one that writes."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def in_queue() -> bool:
+    """Whether submitit runs this process, which ends it by its own rules (exit codes, SIGUSR2) and starts it again."""
+    return "SUBMITIT_EXECUTOR" in os.environ
 
 
 def finished_value(folder: Path, identity: str, objective: str) -> float | None:

@@ -24,10 +24,21 @@ from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.recorder import Recorder
+from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
 from eoc.training.identity import identity
 from eoc.training.naming import describe
-from eoc.training.past import ToldToEnd, begin, finished_value, in_sweep, last_checkpoint, leads, value_of, was_here
+from eoc.training.past import (
+    ToldToEnd,
+    begin,
+    finished_value,
+    in_queue,
+    in_sweep,
+    last_checkpoint,
+    leads,
+    value_of,
+    was_here,
+)
 from eoc.training.resume import KEPT, read_checkpoint
 from eoc.training.summary import line, summarize, table
 
@@ -61,6 +72,8 @@ def run(config: DictConfig) -> float:
         with claimed(folder) if leads() else nullcontext():
             return _train(config, resolved, folder, own, start)
     except SystemExit as ended:  # of code that should have raised: it must not end a sweep
+        if in_queue():
+            raise
         raise RunFailure(f"The run was ended by exit({ended.code}).") from ended
 
 
@@ -74,7 +87,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
     describe(loggers, config)
-    trainer = build_trainer(config, callbacks, loggers)
+    queued = [Requeued()] if in_queue() else []
+    trainer = build_trainer(config, [*callbacks, *queued], loggers)
     module = build_module(config)  # last, since it may load or download data
     module.settings = settings
     check_objective(config.objective, module, callbacks)
@@ -102,6 +116,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as ended:  # Lightning's answer to Ctrl-C (code 1) and to SIGTERM (code 0)
+            if in_queue():
+                raise
             raise _stopped(trainer, folder) from ended
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         summary = summarize(

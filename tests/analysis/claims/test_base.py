@@ -11,6 +11,7 @@ from eoc.analysis.claims.base import (
     FAILS,
     HOLDS,
     PARTLY,
+    UNKNOWN,
     Estimate,
     bootstrap,
     judge,
@@ -72,7 +73,7 @@ def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says():
         (Estimate(0.1, -0.1, 0.3), PARTLY),  # the interval reaches out
         (Estimate(0.25, 0.22, 0.28), PARTLY),  # within the slack
         (Estimate(0.4, 0.3, 0.5), FAILS),
-        (Estimate(NAN, NAN, NAN), FAILS),
+        (Estimate(NAN, NAN, NAN), UNKNOWN),
     ],
 )
 def test_verdicts(measured, verdict):

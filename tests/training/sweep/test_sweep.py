@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -238,20 +237,3 @@ def test_the_overhead_is_what_lies_between_the_ends_of_a_processes_jobs():
     jobs = [job("a", 10.0, 5.0), job("b", 3.0, 2.0), job("a", 13.0, 2.5), job("a", 20.0, 6.4), job("a", 21.0, 0.1)]
     assert overhead_of(jobs) == pytest.approx(0.6)
     assert overhead_of(jobs[:2]) is None
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_killed_takes_no_other_job_with_it(tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    command += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2,3"]
-    command += ["+callbacks.saboteur={_target_: saboteur.Saboteur, seed: 1}"]
-    paths = os.pathsep.join([str(ROOT / "src"), str(Path(__file__).parent)])
-    start = time.monotonic()
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 2, done.stderr
-    assert "4 jobs: 3 completed, 1 failed" in done.stdout
-    assert "failed    seed=1: the process that ran it ended without a word" in done.stdout
-    assert {seed for seed, path in folders(tmp_path).items() if (path / SUMMARY).exists()} == {0, 2, 3}
-    assert time.monotonic() - start < 200

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-HOLDS, PARTLY, FAILS = "holds", "holds partly", "fails"
+HOLDS, PARTLY, FAILS, UNKNOWN = "holds", "holds partly", "fails", "not measured"
 PAPER, COMPANION, DERIVED, KNOWN = "the paper", "companion paper", "derived here", "earlier work"
 
 # two-sided 95% points of Student's t for 1, 2, … degrees of freedom; beyond them 1.96 + 2.37/ν + 2.8/ν² to 0.1%
@@ -40,7 +40,7 @@ class Claim:
         source: whose claim it is: `PAPER`, `COMPANION`, `DERIVED` or `KNOWN`.
         criterion: what would have to be measured, with its bounds.
         measured: what was.
-        verdict: `HOLDS`, `PARTLY` or `FAILS`.
+        verdict: `HOLDS`, `PARTLY`, `FAILS`, or `UNKNOWN` where the runs that would tell are missing.
         remark: where or why it fails, if it does.
     """
 
@@ -56,8 +56,8 @@ class Claim:
 def judge(measured: Estimate, low: float, high: float, slack: float = 0.0) -> str:
     """Holds if value and interval lie within [low, high]; partly if the value does, or lies within ``slack`` of it."""
     value = measured.value
-    if not np.isfinite(value):
-        return FAILS
+    if np.isnan(value):
+        return UNKNOWN
     ends = [end for end in (measured.low, measured.high) if np.isfinite(end)]
     if low <= value <= high and all(low <= end <= high for end in ends):
         return HOLDS
@@ -83,6 +83,8 @@ def bootstrap(values: ArrayLike, statistic: object, draws: int = 2000, seed: int
     """``statistic`` of the rows of ``values`` with the 95% percentile interval over resampled rows."""
     rows = np.asarray(values, dtype=float)
     assert callable(statistic)
+    if not rows.size:
+        return exact(np.nan)
     generator = np.random.default_rng(seed)
     picks = generator.integers(0, len(rows), size=(draws, len(rows)))
     drawn = np.array([statistic(rows[pick]) for pick in picks], dtype=float)

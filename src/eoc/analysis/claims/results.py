@@ -21,8 +21,9 @@ from eoc.analysis.claims import (
     geometric_schedule,
     lr_transfer,
 )
-from eoc.analysis.claims.base import Claim
+from eoc.analysis.claims.base import UNKNOWN, Claim
 from eoc.analysis.style import figure_style
+from eoc.analysis.table import read_runs
 
 EXPERIMENTS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
@@ -81,6 +82,24 @@ def judge_all(results: Path, about: dict[str, Any]) -> list[tuple[str, Claim]]:
     (results / CLAIMS).write_text(json.dumps({**about, "claims": rows}, indent=1, ensure_ascii=False) + "\n")
     (results / TABLE).write_text(markdown(found, about))
     return found
+
+
+def report(experiment: str, folder: Path | str) -> None:
+    """Print what the sweep in ``folder`` says of an experiment's claims, and draw its figure there.
+
+    For a sweep that has just ended, of any grid: a claim whose runs are missing is not measured.
+    """
+    folder = Path(folder)
+    cells = reduce_runs(experiment, read_runs(folder), folder)
+    module = EXPERIMENTS[experiment]
+    with figure_style():
+        module.figure(cells).savefig(folder / f"{experiment}.png", dpi=160)
+    if hasattr(module, "checks"):
+        print(module.checks(cells).round(2).to_string(index=False))
+    for claim in module.claims(cells):
+        if claim.verdict != UNKNOWN:
+            print(f"{claim.verdict:<13} {claim.name}: {claim.measured} ({claim.criterion})")
+    print(f"figure    {folder / experiment}.png")
 
 
 def markdown(found: Sequence[tuple[str, Claim]], about: dict[str, Any]) -> str:

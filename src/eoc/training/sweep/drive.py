@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from eoc.training.sweep.jobs import Job, is_finished, outcome
 from eoc.training.sweep.report import report
 
 Launch = Callable[[list[Job]], Any]
-KILLED = "the process that ran it ended without a word (killed, perhaps for want of memory)"
+KILLED = "the process that ran it ended without a word (killed, or out of memory or time)"
 
 
 def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, planning: float) -> None:
@@ -62,10 +63,13 @@ def _apart(jobs: Sequence[Job]) -> tuple[list[Job], int]:
 
 def _launch(jobs: list[Job], launch: Launch) -> None:
     """Launch all; if a process dies and takes others with it, run those it was busy with one by one, then go on."""
+    for job in jobs:
+        _failure(job).unlink(missing_ok=True)  # of an earlier attempt
     while jobs:
         start = time.time()
         try:
             launch(jobs)
+            _record_lost(jobs)
             return
         except Exception:
             left = [job for job in jobs if not _ended(job)]
@@ -73,17 +77,23 @@ def _launch(jobs: list[Job], launch: Launch) -> None:
             if not suspects:
                 raise
         for job in suspects:
-            _launch_alone(job, launch)
+            with suppress(Exception):
+                launch([job])
+            _record_lost([job])
         jobs = [job for job in left if job not in suspects]
 
 
-def _launch_alone(job: Job, launch: Launch) -> None:
-    try:
-        launch([job])
-    except Exception:
-        if not _ended(job):
-            assert job.folder is not None
-            (job.folder / FAILED).write_text(f"{KILLED}\n")
+def _record_lost(jobs: Sequence[Job]) -> None:
+    """Record the end of those that a launcher has done with and that left neither a result nor an error."""
+    for job in jobs:
+        if not _ended(job) and outcome(job).status != "running":
+            _failure(job).parent.mkdir(parents=True, exist_ok=True)
+            _failure(job).write_text(f"{KILLED}\n")
+
+
+def _failure(job: Job) -> Path:
+    assert job.folder is not None
+    return job.folder / FAILED
 
 
 def _ended(job: Job) -> bool:
