@@ -8,6 +8,7 @@ FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2
 PIP := pip==26.3
 
 RUN := .venv/bin/python
+RUNS := runs
 STAMP := .venv/.setup-stamp
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -25,10 +26,10 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test bench lint format lock clean
+.PHONY: help setup train test test-slurm reproduce dashboard dashboard-web bench lint format lock clean
 
-help: ## list the targets (ARGS="..." is passed on by train and test)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+help: ## list the targets (ARGS="..." is passed on by train, test and dashboard-web)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make .venv and install the project into it (PYTHON=... chooses the interpreter of a new one)
 
@@ -37,6 +38,39 @@ train: $(STAMP) ## run the main job: a νP network under the geometric schedule
 
 test: $(STAMP) ## run all tests
 	$(RUN) -m pytest $(ARGS)
+
+# Packages are installed only where they are missing; the cluster lives in a temporary folder and ends with the test.
+test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs root, installs them with apt-get)
+	@if [ "$$(id -u)" != 0 ]; then echo "make test-slurm starts SLURM's daemons and needs root." >&2; exit 1; fi
+	@export PATH="$$PATH:/usr/sbin"; for program in slurmctld slurmd munged sbatch; do \
+		if ! command -v $$program >/dev/null; then \
+			apt-get update --quiet; \
+			apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge || exit 1; \
+			break; \
+		fi; \
+	done
+	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
+
+# Every experiment as a sweep, then the claims. What is finished is not run again: stop it and go on as you like.
+EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer cosines catapult geometric_schedule
+DATASET := digits
+JOBS := 2
+DATA := $(if $(filter digits,$(DATASET)),,dataset=$(DATASET) dataset.n_train=1000)
+SWEEPS := runs/reproduction/$(DATASET)
+reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8; EXPERIMENTS="...")
+	@set -e; for name in $(EXPERIMENTS); do \
+		echo "== $$name"; \
+		OMP_NUM_THREADS=1 $(RUN) train.py experiment=$$name $(DATA) $(if $(DATA_ROOT),dataset.root=$(DATA_ROOT)) hydra.sweep.dir=$(SWEEPS)/$$name \
+			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); \
+	done
+	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(DATASET) --dataset $(DATASET) --options "$(DATA)"
+
+dashboard: $(STAMP) ## browse W&B's runs on disk in the terminal (RUNS=runs)
+	@if [ -d "$(RUNS)/wandb" ]; then .venv/bin/wandb leet "$(RUNS)/wandb"; \
+	else echo "$(RUNS)/wandb has no W&B runs: make train leaves one, RUNS=... names another folder." >&2; exit 1; fi
+
+dashboard-web: $(STAMP) ## browse the runs below a folder in the browser, without account or network (RUNS=runs)
+	$(RUN) -m eoc.analysis.report "$(RUNS)" --serve $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
 bench: $(STAMP) ## time the curvature engine against its peers (half an hour; ARGS="--steps 20" for a taste, ARGS=--publish for the docs)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_object
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
+from submitit.slurm.slurm import _get_default_parameters
 
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.checks import check_settings
@@ -19,28 +25,27 @@ from support import CONF, NO_FIGURE, SMALL, composed, trained
 
 ROOT = CONF.parent
 FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = [(path.parent.name, path.stem) for path in FILES if path.parent != CONF]
+HYDRA = CONF / "hydra"  # choices of Hydra's own groups
+CHOICES = [(path.parent.name, path.stem) for path in FILES if path.parent != CONF and HYDRA not in path.parents]
 PACKAGED = ("experiment", "debug")  # they set values of the other groups
-ELSEWHERE = {"dataset": ("mnist", "cifar10", "images"), "trainer": ("gpu",)}  # need files or devices
+ELSEWHERE = ("mnist", "cifar10", "images")  # their files are not here
 
 # What a constructor gets from the program and not from its config node.
 SUPPLIED = {
     "eoc.model.MLP": {"inputs", "outputs", "seed"},
     "eoc.training.probe.CurvatureProbe": {"k"},
+    "eoc.analysis.claims.results.report": {"folder"},
     "eoc.analysis.draw_summary": {"folder", "limit", "diverged", "dots_per_inch"},
     "eoc.analysis.draw_spectrum": {"folder", "dots_per_inch"},
 }
 # In Python a data set is all of it; a run takes so much that a step of a full batch stays short.
 CHOSEN = {("mnist.yaml", "n_train"), ("mnist.yaml", "n_test"), ("cifar10.yaml", "n_train"), ("cifar10.yaml", "n_test")}
-FOREIGN = {"pytorch_lightning.Trainer"}  # of whose parameters and defaults only some are ours
+QUEUES = tuple(f"hydra_plugins.eoc_sweeps.queue.{name}Launcher" for name in ("Slurm", "Local"))
+FOREIGN = {"pytorch_lightning.Trainer", *QUEUES}  # of whose parameters and defaults only some are ours
 
 
 def identity(choice: tuple[str, str]) -> str:
     return "=".join(choice)
-
-
-def words_for(group: str, name: str) -> list[str]:
-    return [f"{group}={name}"]
 
 
 def raw(path: Path) -> dict[str, Any]:
@@ -66,36 +71,40 @@ IDS = [f"{path.relative_to(CONF)}:{node['_target_'].rpartition('.')[2]}" for pat
 
 def test_the_groups_are_those_of_the_interface() -> None:
     groups = {"model", "dataset", "loss", "optimizer", "schedule", "curvature", "callbacks", "logger", "trainer"}
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*groups, "paths", *PACKAGED}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*groups, "paths", "hydra", *PACKAGED}
     listed = [next(iter(entry)) for entry in raw(CONF / "config.yaml")["defaults"] if isinstance(entry, dict)]
-    assert {*groups, "paths", *PACKAGED} == set(listed) - {"override hydra/job_logging"}
+    assert {*groups, "paths", *PACKAGED} == {key for key in listed if "hydra/" not in key}
     assert listed.index("experiment") > max(listed.index(group) for group in groups)
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=identity)
-def test_a_choice_composes_and_resolves(choice: tuple[str, str], tmp_path: Path) -> None:
-    config = composed(tmp_path, *words_for(*choice))
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    check_settings(config)
-
-
-@pytest.mark.parametrize("choice", CHOICES, ids=identity)
-def test_a_choice_builds(choice: tuple[str, str], tmp_path: Path) -> None:
+def test_a_choice_composes_and_builds(choice: tuple[str, str], tmp_path: Path) -> None:
     group, name = choice
-    words = words_for(group, name)
+    words = [*SMALL, f"{group}={name}"]
     if group == "trainer":
         words += ["trainer.accelerator=cpu", "trainer.devices=1"]
-    if name in ELSEWHERE.get(group, ()) and group == "dataset":
-        node = settings(raw(CONF / group / f"{name}.yaml"))
-        inspect.signature(get_object(f"eoc.data.{name}")).bind(**node)  # its files are not here
+    if group == "logger" or is_sweep(group, name):
+        words.remove("logger.wandb.mode=disabled")
+    config = composed(tmp_path, *words)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check_settings(config)
+    if name in ELSEWHERE:
+        inspect.signature(get_object(f"eoc.data.{name}")).bind(**settings(raw(CONF / group / f"{name}.yaml")))
         return
-    small = [word for word in SMALL if group != "logger" or not word.startswith("logger")]
-    config = composed(tmp_path, *small, *words)
     module = build_module(config)
-    callbacks, loggers = build_callbacks(config), build_loggers(config)
-    trainer = build_trainer(config, callbacks, loggers)
+    trainer = build_trainer(config, build_callbacks(config), build_loggers(config))
     assert module.network.depth == 3
     assert trainer.max_steps == config.trainer.max_steps
+
+
+@pytest.mark.parametrize("path", sorted(HYDRA.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_choice_of_hydras_groups_composes_and_names_a_plugin(path: Path) -> None:
+    group = path.parent.name
+    with initialize_config_dir(str(CONF), version_base="1.3"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of submitit_local, which replaces another of that name
+        config = compose("config", overrides=[f"hydra/{group}={path.stem}"], return_hydra_config=True)
+    plugin = get_object(config.hydra[group]["_target_"])
+    assert issubclass(plugin, {"launcher": Launcher, "sweeper": Sweeper}[group])
 
 
 @pytest.mark.parametrize(("path", "node"), NODES, ids=IDS)
@@ -103,7 +112,9 @@ def test_every_key_is_a_parameter_and_every_parameter_a_key(path: Path, node: di
     target = node["_target_"]
     parameters = set(inspect.signature(get_object(target)).parameters)
     keys = set(settings(node))
-    if target in FOREIGN:
+    if target in QUEUES:
+        assert keys <= {*OmegaConf.structured(BaseQueueConf), *_get_default_parameters(), "max_num_timeout"}
+    elif target in FOREIGN:
         assert keys <= parameters
     elif path.parent.name == "trainer":
         assert "defaults" in node
@@ -175,7 +186,7 @@ def test_paths_live_in_paths_alone(path: Path) -> None:
         return [node] if isinstance(node, str) else []
 
     for value in leaves({key: value for key, value in raw(path).items() if key not in ("defaults", "objective")}):
-        assert "/" not in value or "${paths." in value, value
+        assert "/" not in value or "${paths." in value or "${hydra.sweep.dir}/" in value, value
 
 
 @pytest.mark.parametrize(
@@ -190,9 +201,46 @@ def test_a_complete_setting_opens_with_its_command_and_runs(
     _, script, *words = shlex.split(said[1])
     assert script == "train.py"
     assert f"{path.parent.name}={path.stem}" in words
+    if is_sweep(path.parent.name, path.stem):
+        return
     run = trained(tmp_path, *words, "trainer.max_steps=3", NO_FIGURE, small=False)
     assert run.summary["status"] == "completed"
     assert run.columns["step"] == [0, 1, 2, 3]
+
+
+def cells(path: Path) -> list[list[str]]:
+    """Of every grid of a sweep the first cell."""
+    sweeper = raw(path)["hydra"]["sweeper"]
+    found = []
+    for grid in sweeper["grids"]:
+        axes = sweeper["params"] | grid
+        found.append(
+            [f"{key}={str(values).split(',')[0]}" for key, values in axes.items() if "range" not in str(values)]
+        )
+    return found
+
+
+SWEEPS = [path for path in (CONF / "experiment").glob("*.yaml") if "sweeper:" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize(
+    ("path", "cell"),
+    [
+        pytest.param(path, cell, id=f"{path.stem}-{number}")
+        for path in SWEEPS
+        for number, cell in enumerate(cells(path))
+    ],
+)
+def test_every_grid_of_an_experiment_runs(path: Path, cell: list[str], tmp_path: Path) -> None:
+    small = ["dataset.n_train=30", "dataset.n_test=20", "model.width=4", "trainer.max_steps=2"]
+    cell = [word for word in cell if not word.startswith(("model.width=", "trainer.max_steps="))]
+    run = trained(tmp_path, f"experiment={path.stem}", *cell, *small, small=False)
+    assert run.summary["status"] == "completed"
+    assert run.columns["step"] == [0, 1, 2]
+
+
+def is_sweep(group: str, name: str) -> bool:
+    return group == "experiment" and (CONF / group / f"{name}.yaml") in SWEEPS
 
 
 @pytest.mark.parametrize("words", [["debug=default", "logger=csv"], ["debug=default", "callbacks=none"]])

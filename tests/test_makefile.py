@@ -14,7 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 from test_packaging import MAKEFILE, PROJECT, ROOT
 
-TARGETS = ["help", "setup", "train", "test", "bench", "lint", "format", "lock", "clean"]
+TARGETS = ["help", "setup", "train", "test", "test-slurm", "reproduce", "dashboard", "dashboard-web", "bench", "lint"]
+TARGETS += ["format", "lock", "clean"]
 
 # `-c` (does it fit?) says yes, `-m venv DIR` puts a copy into DIR; all but the first is written down.
 STAND_IN = """#!/bin/sh
@@ -96,6 +97,22 @@ def test_each_target_sets_up_once_and_runs_its_commands(copy, target, commands):
     assert copy.calls(target, "ARGS=seed=3 trainer.max_steps=9") == commands
 
 
+def test_reproduce_runs_every_experiment_and_judges(copy):
+    experiments = ("depth_curvature", "coordinate_check", "concentration", "lr_transfer", "cosines", "catapult")
+    for arguments, words, about in (
+        ((), "", ""),
+        (("DATASET=mnist", "DATA_ROOT=/data", "JOBS=5"), "dataset=mnist dataset.n_train=1000", "dataset=mnist"),
+    ):
+        calls = copy.calls("reproduce", *arguments)[-8:]
+        for call, name in zip(calls, (*experiments, "geometric_schedule"), strict=False):
+            assert call.startswith(" ".join(f"train.py experiment={name} {words}".split()))
+            assert ("dataset.root=/data" in call) == bool(words)
+            assert call.endswith(f"hydra/launcher=joblib hydra.launcher.n_jobs={5 if words else 2}")
+        assert calls[-1].startswith(f"-m eoc.analysis.claims runs/reproduction/{'mnist' if words else 'digits'} --to")
+        assert about in calls[-1]
+        assert "/data" not in calls[-1]  # a path of one machine is no part of a result
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "Makefile"])
 def test_a_changed_declaration_is_installed_into_the_same_environment(copy, name):
     copy.calls("setup")
@@ -127,6 +144,24 @@ def test_an_interrupted_update_is_made_anew(copy):
     assert copy.calls("setup") == SET_UP
 
 
+def test_the_page_is_served_from_the_runs_that_were_named(copy):
+    assert copy.calls("dashboard-web") == [*SET_UP, "-m eoc.analysis.report runs --serve"]
+    served = copy.calls("dashboard-web", "RUNS=my runs/a sweep", "ARGS=--port 0")
+    assert served == ["-m eoc.analysis.report my runs/a sweep --serve --port 0"]
+
+
+def test_the_terminal_dashboard_opens_on_all_runs_or_says_that_there_are_none(copy):
+    copy.calls("setup")
+    done = copy.make("dashboard")
+    assert done.returncode != 0
+    assert done.stderr.startswith("runs/wandb has no W&B runs: make train leaves one")
+    (copy.root / ".venv" / "bin" / "wandb").write_text('#!/bin/sh\necho "wandb $*" >> "$LOG"\n')
+    (copy.root / ".venv" / "bin" / "wandb").chmod(0o755)
+    for folder in ("runs", "other runs"):
+        (copy.root / folder / "wandb").mkdir(parents=True)
+        assert copy.calls("dashboard", f"RUNS={folder}") == [f"wandb leet {folder}/wandb"]
+
+
 def test_a_shim_that_does_not_run_is_passed_over(copy):
     copy.put("python3.11", "#!/bin/sh\necho 'python3.11: command not found' >&2; exit 127\n")
     copy.put("python3.12", STAND_IN)
@@ -134,6 +169,22 @@ def test_a_shim_that_does_not_run_is_passed_over(copy):
     assert done.returncode == 0
     assert "Making .venv with python3.12" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("user", "code"), [("0", 0), ("1000", 2)])
+def test_slurm_is_installed_where_it_is_missing_by_root_alone(copy, user, code):
+    for name in ("slurmctld", "slurmd", "munged", "sbatch"):
+        copy.put(name, "#!/bin/sh\n")
+    copy.put("id", f"#!/bin/sh\necho {user}\n")
+    copy.put("apt-get", '#!/bin/sh\necho "apt-get $1" >> "$LOG"\n')
+    copy.make("setup")
+    done = copy.make("test-slurm", "ARGS=-x")
+    assert done.returncode == code
+    if code:
+        assert "needs root" in done.stderr
+        assert copy.log.read_text() == ""
+    else:
+        assert copy.log.read_text().splitlines() == ["-m pytest tests/slurm -x"]
 
 
 def test_no_usable_python_is_one_sentence(copy):

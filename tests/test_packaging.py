@@ -136,11 +136,26 @@ def test_ci_calls_lint_and_then_test_from_the_root_and_stops_at_a_failure(tmp_pa
     def calls(fail: str) -> tuple[bool, list[str]]:
         (tmp_path / "calls").unlink(missing_ok=True)
         path = f"{make.parent}:{os.environ['PATH']}"
-        done = subprocess.run([run], cwd="/", env={"PATH": path, "FAIL": fail}, capture_output=True, timeout=20)
+        done = subprocess.run(
+            [run], cwd="/", env={"PATH": path, "FAIL": fail}, capture_output=True, text=True, timeout=20
+        )
+        said.append(done.stdout)
         return done.returncode == 0, (tmp_path / "calls").read_text().splitlines()
 
+    def stand_in(name: str, script: str) -> None:
+        (make.parent / name).write_text(f"#!/bin/sh\n{script}\n")
+        (make.parent / name).chmod(0o755)
+
+    said: list[str] = []
     root = tmp_path / "repository"
+    stand_in("id", "echo 1000")
     assert calls(fail="") == (True, [f"{root} setup", f"{root} lint", f"{root} test"])
+    assert "SKIPPED: make test-slurm (SLURM's daemons need root)" in said[-1]
+    stand_in("id", "echo 0")
+    stand_in("slurmctld", "")
+    assert calls(fail="") == (True, [f"{root} {target}" for target in ("setup", "lint", "test", "test-slurm")])
+    assert "SKIPPED" not in said[-1]
+    assert calls(fail="test-slurm")[0] is False
     assert calls(fail="lint") == (False, [f"{root} setup", f"{root} lint"])
     assert calls(fail="test")[0] is False
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -356,3 +356,10 @@ def test_more_than_there_is(tmp_path):
         mnist(n_train=41, root=tmp_path)
     with pytest.raises(InvalidInput, match=r"n_test=21 .* mnist has 20 test examples, .* from 1 to 20, or null"):
         mnist(n_test=21, root=tmp_path)
+
+
+@pytest.mark.parametrize(("source", "there"), [(mnist, 60_000), (cifar10, 50_000)])
+def test_more_than_there_is_is_refused_before_a_download(source, there, tmp_path):
+    for asked in ({"n_train": there + 1}, {"n_test": 10_001}, {"batch_size": there + 1}):
+        with pytest.raises(InvalidInput, match=f"{next(iter(asked))}="):
+            source(**asked, root=tmp_path / "nothing")

@@ -50,6 +50,7 @@ def test_inverse_width_sum_reaches_its_bound():
         ((3, 8, -0.1), "growth=-0.1 is not possible: it must be a finite number of at least 0."),
         ((3, 8, math.inf), "growth=inf is not possible: it must be a finite number of at least 0."),
         ((3, 8, math.nan), "growth=nan is not possible: it must be a finite number of at least 0."),
+        ((10_001, 8, 0.0), "depth=10001 is not possible: it must be an integer of at most 10000."),
         ((9, 8, 1e4), "growth=10000.0 is not possible: at depth=9, width=8 the last hidden layer would have over 1"),
         ((3, 2 * 10**9, 0.0), "width=2000000000 is not possible: it must be an integer of at most 1000000000."),
     ],

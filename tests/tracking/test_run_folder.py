@@ -12,7 +12,9 @@ from eoc.tracking.run_folder import (
     CHECKPOINT,
     CONFIG,
     FIGURE,
+    LOCK,
     METRICS,
+    SETTINGS,
     SUMMARY,
     read_config,
     read_metrics,
@@ -92,11 +94,12 @@ def test_the_config_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:
     run = trained(tmp_path / "run")
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
-    assert files == {METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG}
+    assert files == {METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG, SETTINGS, LOCK}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     summary = run.summary
     expected = {"status", "diverged", "steps", "final", "best", "stability_limit", "unconverged_probes", "parameters"}
     expected |= {"widths", "seed", "overrides", "wall_seconds", "device", "dtype", "versions", "git"}
+    expected |= {"training_seconds", "process", "ended"}
     assert summary.keys() == expected
     assert summary["device"] == "cpu"
     assert 0 < summary["wall_seconds"] < 600

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,14 @@ import wandb
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
+from eoc.tracking.wandb_service import without_launch
 from support import EVERY_STEP, NO_FIGURE, Crash, Run, composed, crash_at, trained
+from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 
 OFFLINE = "logger.wandb.mode=offline"
-FIGURE = "summary."  # what the image called summary has in its row
+ROOT = Path(__file__).resolve().parents[2]
 
-
-def offline_runs(root: Path) -> list[Path]:
-    return sorted((root / "wandb").glob("offline-run-*"))
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    """Every record of an offline run, by W&B's own reader."""
-    tool = Path(sys.executable).with_name("wandb")
-    done = subprocess.run(
-        [str(tool), "leet", "inspect", "--json", str(folder)], capture_output=True, text=True, timeout=60, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def of_type(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [record[kind] for record in found if record["type"] == kind]
-
-
-def history(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [record["item"] for record in of_type(found, "history")]
-
-
-def rows_of(run: Run) -> list[dict[str, float]]:
-    """metrics.csv row by row, without what is missing."""
-    columns = run.columns
-    rows = zip(*columns.values(), strict=True)
-    return [{name: v for name, v in zip(columns, row, strict=True) if not math.isnan(v)} for row in rows]
-
-
-def public(item: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a history row; W&B writes those that JSON lacks as words."""
-    logged = {name: value for name, value in item.items() if not name.startswith(("_", FIGURE))}
-    return {name: float(value) for name, value in logged.items() if value != "NaN"}
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_SILENT", "true")
+pytestmark = pytest.mark.usefixtures("fresh_wandb")
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +37,24 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[st
 def test_a_run_has_its_name_group_tags_and_config(offline: tuple[Run, list[dict[str, Any]]]) -> None:
     run, found = offline
     (opened,) = of_type(found, "run")
-    assert opened["display_name"] == "nup-l3-m6-g2.0-geometric-digits-s0"
+    settings = "dataset.n_train=60 dataset.n_test=40 trainer.max_steps=8 schedule.kappa=2.25"
+    assert opened["display_name"] == f"nup-l3-m6-g2.0-geometric-digits-s0 {settings}"
     assert opened["run_group"] == "a sweep"
     assert opened["tags"] == ["nup", "geometric", "digits"]
     assert opened["project"] == "a project"
+    assert opened["job_type"] == "train"
+    assert opened["run_id"] == run.module.trainer.loggers[1].version
     config = opened["config"]["update"]
     assert config["schedule"]["kappa"] == 2.25
     assert config["dataset"]["n_train"] == 60
     assert config["paths"]["run"] == str(run.folder)  # resolved
+
+
+def test_a_run_has_the_commit_of_its_code(offline: tuple[Run, list[dict[str, Any]]]) -> None:
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if asked.returncode != 0:
+        pytest.skip("this source tree has no history")
+    assert of_type(offline[1], "run")[0]["git"]["commit"] == asked.stdout.strip()
 
 
 def test_the_x_axis_of_everything_is_step(offline: tuple[Run, list[dict[str, Any]]]) -> None:
@@ -103,7 +75,7 @@ def test_wandb_and_csv_carry_the_same_rows(offline: tuple[Run, list[dict[str, An
 def test_the_figure_and_the_outcome_are_there(offline: tuple[Run, list[dict[str, Any]]]) -> None:
     _, found = offline
     *before, last = history(found)
-    assert last[f"{FIGURE}format"] == "png"
+    assert last[f"{FIGURE}.format"] == "png"
     assert not any(name.startswith(FIGURE) for item in before for name in item)
     updates: dict[str, Any] = {}
     for record in of_type(found, "summary"):
@@ -161,6 +133,8 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
         "run",
         ".hydra",
         "config.yaml",
+        "config.json",
+        ".lock",
         "metrics.csv",
         "summary.json",
     }
@@ -182,7 +156,7 @@ def test_a_broken_wandb_is_said_once_and_stops_nothing(
     class Mute:
         """A run that takes three rows."""
 
-        id, dir, rows = "mute", str(tmp_path / "w" / "x" / "files"), 0
+        dir, rows, starting_step = str(tmp_path / "w" / "x" / "files"), 0, 0
 
         def define_metric(self, *args: Any, **kwargs: Any) -> None:
             pass
@@ -212,6 +186,54 @@ def test_a_broken_wandb_is_said_once_and_stops_nothing(
     assert finished == ([0] if broken == "log" else [])  # what was opened is closed
 
 
+def test_nothing_is_waited_for_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B takes 0.2 s for every row: the eight steps do not, and every row arrives all the same."""
+    taken: list[int] = []
+
+    class Slow:
+        dir, starting_step = str(tmp_path / "files"), 0
+
+        def define_metric(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def log(self, row: dict[str, float], step: int) -> None:
+            time.sleep(0.2)
+            taken.append(step)
+            assert row["step"] == step
+
+        def finish(self, exit_code: int) -> None:
+            taken.append(-exit_code - 1)
+
+    monkeypatch.setattr(wandb, "init", lambda **kwargs: Slow())  # noqa: ARG005
+    log = WandbLog(project="eoc", mode="offline", root=str(tmp_path))
+    start = time.perf_counter()
+    for step in range(5):
+        log.log_metrics({"a": 1.0}, step=step)
+    assert time.perf_counter() - start < 0.2
+    log.finish()
+    assert taken == [0, 1, 2, 3, 4, -1]
+
+
 def test_a_mode_is_one_of_three() -> None:
     with pytest.raises(InvalidInput, match="mode=shared is not possible: it must be one of offline, online, disabled"):
         WandbLog(project="eoc", mode="shared", root="/")
+
+
+def test_what_a_run_spares_wandb_is_spared_for_the_start_alone() -> None:
+    name = "wandb.sdk.launch.inputs.internal"
+    kept = sys.modules.pop(name, None)
+    try:
+        with without_launch():
+            assert sys.modules[name].StagedLaunchInputs().apply(object()) is None
+        assert name not in sys.modules
+    finally:
+        if kept is not None:
+            sys.modules[name] = kept
+
+
+def test_a_job_of_wandb_launch_is_spared_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "wandb.sdk.launch.inputs.internal"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setenv("WANDB_LAUNCH", "true")
+    with without_launch():
+        assert name not in sys.modules

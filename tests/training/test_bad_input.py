@@ -95,6 +95,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
     return make
 
 
+def choices(group: str) -> str:
+    """The choices of a group, as they are listed in a sentence."""
+    return ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+
+
 # -- the command line, as Hydra reads it -----------------------------------------------------------------------------
 
 MODEL_KEYS = "activation, depth, growth, parameterization, readout_init, richness, width"
@@ -104,7 +109,7 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("model=foo", "model=foo is not possible: it must be one of mup, mup_inverse_depth, ntp, nup, sp."),
+        ("model=foo", f"model=foo is not possible: it must be one of {choices('model')}."),
         ("schedule=geometri", "geometric, warmup (perhaps geometric?)."),
         ("modle=nup", "trainer (perhaps model?)."),
         ("experimnt=edge_of_stability", "(perhaps experiment?)."),
@@ -119,8 +124,11 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("~model=mup", "~model=mup is not possible: model is another choice."),
         ("~ckpt_path", "~ckpt_path is not possible: ckpt_path is null already."),
         ("debug=null", "debug=null is not possible: it must be one of default; leave it out for the default."),
-        ("experiment=nosuch", "experiment=nosuch is not possible: it must be one of edge_of_stability"),
-        ("experiment=null", "experiment=null is not possible: it must be one of edge_of_stability"),
+        ("experiment=nosuch", f"experiment=nosuch is not possible: it must be one of {choices('experiment')}"),
+        ("experiment=null", f"experiment=null is not possible: it must be one of {choices('experiment')}"),
+        ("schedule=[constant,warmup]", "schedule=[constant,warmup] is not possible: it takes one choice; a sweep over"),
+        ("--foo", "The command line cannot be read, unrecognized arguments: --foo: settings are key=value"),
+        ("--info=foo", "invalid choice: 'foo'"),
         ("model=5", "model=5 is not possible: it must be one of mup"),
         ("+model=mup", "model is there already; leave out the +."),
         ("a=b=c[", "a=b=c[ is not possible: it cannot be read as key=value"),
@@ -256,7 +264,7 @@ def test_a_reference_to_nothing_is_one_sentence(refused):
 # Keys for which any text is right.
 TEXTS = {
     *("name", "dataset.root", "logger.csv.folder", "callbacks.checkpoint.folder", "callbacks.summary_figure.folder"),
-    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "entity")),
+    *(f"logger.wandb.{key}" for key in ("project", "root", "name", "group", "job_type", "entity")),
     *(f"paths.{key}" for key in ("root", "data", "runs", "run", "checkpoints", "wandb")),
 }
 
@@ -322,7 +330,8 @@ def test_every_key_outside_the_groups_refuses_what_it_cannot_be(settings):
 
 def test_no_group_is_left_out():
     here = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert here - {"experiment", "debug"} == set(GROUPS)
+    assert here - {"experiment", "debug", "hydra"} == set(GROUPS)
+    here.remove("hydra")
     assert {key for entry in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"] for key in entry} >= here
 
 
@@ -546,18 +555,32 @@ def test_the_processes_of_a_run_answer_in_one_sentence_too(refused, monkeypatch)
     assert refused("model.depth=1").startswith("model.depth=1 is not possible: ")
 
 
+def test_of_several_processes_the_first_speaks(program, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert program("model.depth=1") == (2, "", "")
+
+
 def test_memory_that_runs_out(refused):
     said = refused("model.width=1000000000", "model.growth=0", "model.depth=4")
     assert said.startswith("there is not enough memory for this run; reduce model.width")
 
 
-def test_a_bad_job_of_a_sweep_lets_the_others_finish(program, tmp_path):
+def test_each_bad_job_of_a_sweep_is_named_and_the_others_finish(program, tmp_path):
     sweep = tmp_path / "sweep"
-    code, out, err = program("-m", "seed=-1,1", f"hydra.sweep.dir={sweep}")
+    code, out, err = program("-m", "seed=-1,1", "model.depth=3,banana", f"hydra.sweep.dir={sweep}")
     assert code == 2
-    assert "completed" in out
-    assert (sweep / "1" / SUMMARY).exists()
-    assert err.splitlines()[-1].startswith("error: seed=-1 is not possible")
+    assert "4 jobs: 1 completed, 3 failed" in out
+    named = re.findall(r"^failed +(.*?): (.*)$", out, re.MULTILINE)
+    depth = "model.depth=banana is not possible: it must be an integer of at least 2."
+    seed = "seed=-1 is not possible: it must be an integer of at least 0 and of at most 4294967295."
+    assert named == [
+        ("model.depth=3 seed=-1", seed),
+        ("model.depth=banana seed=-1", seed),
+        ("model.depth=banana seed=1", depth),
+    ]
+    assert sorted(path.read_text() for path in sweep.rglob("FAILED.txt")) == sorted(f"{said}\n" for _, said in named)
+    assert len(list(sweep.rglob(SUMMARY))) == 1
+    assert err.splitlines()[-1].startswith("error: 3 of 4 jobs have no result; FAILED.txt in their folders says more")
     assert "Traceback" not in out + err
 
 

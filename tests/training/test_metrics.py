@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -297,3 +298,15 @@ def test_with_minibatches_the_training_loss_is_the_batchs(tmp_path: Path) -> Non
 def test_the_limit_of_stability_is_momentums(tmp_path: Path) -> None:
     run = trained(tmp_path, "callbacks=none", "optimizer=momentum", "optimizer.momentum=0.7")
     assert run.summary["stability_limit"] == pytest.approx(3.4)
+
+
+def test_a_probe_may_look_at_part_of_the_data_and_in_pieces(tmp_path: Path) -> None:
+    words = [*PRECISE, "trainer.max_steps=1"]
+    pieces = trained(tmp_path / "pieces", *words, "curvature.chunk_size=7")
+    part = trained(tmp_path / "part", *words, "curvature.examples=20")
+    hand = ByHand(pieces)
+    assert pieces.columns["sharpness"][0] == pytest.approx(hand.eigenvalues(0)[0].item(), rel=1e-9)
+    cut = {f"train_{kind}": getattr(hand.data, f"train_{kind}")[:20] for kind in ("inputs", "targets", "labels")}
+    hand.data = replace(hand.data, **cut)
+    assert part.columns["sharpness"][0] == pytest.approx(hand.eigenvalues(0)[0].item(), rel=1e-9)
+    assert part.columns["sharpness"][0] != pytest.approx(pieces.columns["sharpness"][0], rel=1e-3)

@@ -20,14 +20,12 @@ from support import EVERY_STEP, NO_FIGURE, Run, trained
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {
     "constant": ["schedule=constant"],
-    "warmup": ["schedule=warmup", "schedule.warmup_steps=4"],
     "cosine": ["schedule=cosine", "schedule.warmup_steps=2"],
     "geometric": ["schedule=geometric", "schedule.interval=3", "schedule.smoothing=2"],
+    "geometric, minibatches": ["schedule=geometric", "dataset.batch_size=13"],
+    "warmup, momentum": ["schedule=warmup", "schedule.warmup_steps=4", "optimizer=momentum"],
+    "alignment, minibatches, momentum": ["schedule=alignment", "dataset.batch_size=13", "optimizer=momentum"],
     "critical": ["schedule=geometric", "schedule.source=critical", "schedule.kappa=0.5"],
-    "alignment": ["schedule=alignment"],
-    "momentum": ["schedule=geometric", "optimizer=momentum"],
-    "minibatches": ["schedule=geometric", "dataset.batch_size=13"],
-    "minibatches, momentum, alignment": ["schedule=alignment", "dataset.batch_size=13", "optimizer=momentum"],
     "cross_entropy": ["schedule=geometric", "loss=cross_entropy"],
 }
 

@@ -100,21 +100,28 @@ class Selection:
         integer("subset_seed", self.subset_seed, 0, LARGEST_SEED)
         choice("target", self.target, TARGETS)
 
+    def fits(self, name: str, classes: int, there: int, held_out: int) -> None:
+        """Refuse what ``there`` training and ``held_out`` test examples cannot give.
+
+        Raises:
+            InvalidInput: if more is asked than there is, or fewer training examples than classes.
+        """
+        reason = f"{name} has {there} training examples of {classes} classes"
+        within("n_train", self.n_train, classes, there, reason, "all")
+        within("n_test", self.n_test, 1, held_out, f"{name} has {held_out} test examples", "all")
+        n_train = there if self.n_train is None else self.n_train
+        within("batch_size", self.batch_size, 1, n_train, f"n_train is {n_train}", "the full batch")
+
     def of(self, name: str, classes: int, train: Part, test: Part) -> Dataset:
         """Choose, read, normalize and code the examples of ``train`` and ``test``.
 
         Raises:
             InvalidInput: if more is asked than there is, or fewer training examples than classes.
         """
-        there, held_out = len(train.labels), len(test.labels)
-        reason = f"{name} has {there} training examples of {classes} classes"
-        within("n_train", self.n_train, classes, there, reason, "all")
-        within("n_test", self.n_test, 1, held_out, f"{name} has {held_out} test examples", "all")
-        n_train = there if self.n_train is None else self.n_train
-        within("batch_size", self.batch_size, 1, n_train, f"n_train is {n_train}", "the full batch")
+        self.fits(name, classes, len(train.labels), len(test.labels))
         chosen = [
             (part, stratified(part.labels, count, self.subset_seed))
-            for part, count in ((train, n_train), (test, self.n_test))
+            for part, count in ((train, self.n_train), (test, self.n_test))
         ]
         train_inputs, test_inputs = normalize(*(part.pixels(positions) for part, positions in chosen))
         train_labels, test_labels = (part.labels[positions].long() for part, positions in chosen)

@@ -86,6 +86,7 @@ def mnist(
         RunFailure: if the files are not there and cannot be downloaded.
     """
     selection = Selection(n_train, n_test, subset_seed, target, batch_size)
+    selection.fits("mnist", 10, 60_000, 10_000)  # before anything is downloaded
     from torchvision.datasets import MNIST
 
     path = data_folder(root)
@@ -123,6 +124,7 @@ def cifar10(
         RunFailure: if the files are not there and cannot be downloaded.
     """
     selection = Selection(n_train, n_test, subset_seed, target, batch_size)
+    selection.fits("cifar10", 10, 50_000, 10_000)  # before anything is downloaded
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 

@@ -87,10 +87,17 @@ class MLP(nn.Module):
         """Compute f(x) = h_l."""
         return self.preactivations(inputs)[-1]
 
-    def preactivations(self, inputs: Float[Tensor, "examples inputs"]) -> list[Float[Tensor, "examples _"]]:
-        """Return h_1, …, h_l, each of shape (examples, m_k); the last one is the output."""
+    def preactivations(
+        self, inputs: Float[Tensor, "examples inputs"], weights: Sequence[Tensor] | None = None
+    ) -> list[Float[Tensor, "examples _"]]:
+        """Return h_1, …, h_l, each of shape (examples, m_k); the last one is the output.
+
+        Args:
+            inputs: one example a row.
+            weights: A_1, …, A_l to use in place of the network's own.
+        """
         result: list[Tensor] = []
-        for weight, factor in zip(self.weights, self.forward_factors, strict=True):
+        for weight, factor in zip(self.weights if weights is None else weights, self.forward_factors, strict=True):
             features = self.phi(result[-1]) if result else inputs
             result.append(F.linear(features, weight) * factor)
         return result

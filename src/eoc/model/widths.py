@@ -6,6 +6,7 @@ import math
 
 from eoc.errors import InvalidInput, integer, real
 
+LARGEST_DEPTH = 10**4  # layers; far beyond what float32 gradients survive
 LARGEST_WIDTH = 10**9  # units; beyond it even the sizes of tensors overflow
 
 
@@ -13,7 +14,7 @@ def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
     """Widths m_k = round(m·k^γ) of the hidden layers k = 1 … l−1.
 
     Args:
-        depth: l, the number of linear layers, at least 2 (l−1 of them end in an activation).
+        depth: l, the number of linear layers, from 2 to `LARGEST_DEPTH` (l−1 of them end in an activation).
         width: m, the first hidden layer's width, in units (neurons), 1 to `LARGEST_WIDTH`.
         growth: γ ≥ 0; 0 is constant width, 2 is the profile of νP and of the companion paper arXiv:2501.14724.
 
@@ -26,6 +27,7 @@ def hidden_widths(depth: int, width: int, growth: float) -> tuple[int, ...]:
     depth = integer("depth", depth, minimum=2)
     width = integer("width", width, minimum=1)
     growth = real("growth", growth, minimum=0.0)
+    integer("depth", depth, maximum=LARGEST_DEPTH)
     integer("width", width, maximum=LARGEST_WIDTH)
     if growth * math.log(depth - 1) > math.log(LARGEST_WIDTH / width):
         rule = f"at depth={depth}, width={width} the last hidden layer would have over {LARGEST_WIDTH:,} units"

@@ -20,6 +20,9 @@ METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
     "checkpoints/last.ckpt",
     ".hydra/config.yaml",
 )
+SETTINGS = "config.json"  # identity, group choices and the resolved config: what tables are made of
+FAILED = "FAILED.txt"  # why a job of a sweep failed: one sentence, then the traceback if it was a bug
+LOCK = ".lock"
 SPECTRUM, SPECTRUM_FIGURE = "spectrum.npz", "spectrum.png"
 
 
@@ -46,6 +49,19 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     content = OmegaConf.to_container(OmegaConf.load(Path(folder) / CONFIG))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def read_settings(folder: Path | str) -> dict[str, Any]:
+    """Read ``config.json`` of a run folder: ``identity``, ``choices`` (group → choice) and ``config`` (resolved)."""
+    return json.loads((Path(folder) / SETTINGS).read_text())
+
+
+def read_failure(folder: Path | str) -> str | None:
+    """Return the sentence of ``FAILED.txt``; None if there is none."""
+    try:
+        return (Path(folder) / FAILED).read_text().partition("\n")[0]
+    except FileNotFoundError:
+        return None
 
 
 def read_summary(folder: Path | str) -> dict[str, Any]:

@@ -1,24 +1,32 @@
-"""Weights & Biases as a logger that needs neither account nor network, and never stops a run."""
+"""Weights & Biases as a logger that needs neither account nor network, and neither stops nor slows a run."""
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryFile
+from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.errors import InvalidInput, real, text
-
-T = TypeVar("T")
+from eoc.tracking.courier import Courier
+from eoc.tracking.wandb_service import end_service, quiet_wandb, service_process, without_launch
 
 MODES = ("offline", "online", "disabled")
+STARTING = 10.0  # s that W&B's service may take to start on a busy machine
+CLOSING = 2.0  # s that it may take to close a run, beside what the server takes
+BLOCK = bytes(1 << 16)  # what must still fit into the folder of a run that is complete
+CUT = "failed to save record"  # W&B's own word for a record that it could not write, in its log alone
 
 
 class WandbLog(Logger):
     """One W&B run for one run folder, opened at the first row; x axis ``step`` for everything.
+
+    Everything is handed to a thread of its own, one call a row, so that a run waits for W&B at its end alone, and
+    there not for long. A server that does not answer makes the run an offline one.
 
     Args:
         project: W&B project.
@@ -27,9 +35,10 @@ class WandbLog(Logger):
             relative one against the first run of a process.
         name: shown name of the run.
         group: what a sweep's runs share; null for none.
+        job_type: what kind of run it is; null for none.
         tags: to filter by.
         entity: W&B user or team; null for the account's default.
-        init_seconds: s to wait for W&B to start before going on without it.
+        patience: s that the server may take to answer at the start, and to take what is left at the end.
     """
 
     def __init__(
@@ -39,29 +48,35 @@ class WandbLog(Logger):
         root: str,
         name: str | None = None,
         group: str | None = None,
+        job_type: str | None = "train",
         tags: Sequence[str] = (),
         entity: str | None = None,
-        init_seconds: float = 20.0,
+        patience: float = 5.0,
     ) -> None:
         super().__init__()
         if mode not in MODES:
             raise InvalidInput("mode", mode, f"it must be one of {', '.join(MODES)} (WANDB_MODE sets the default)")
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
             raise InvalidInput("tags", tags, "it must be a list of texts, [a,b]")
-        self.mode: Any = mode
-        self._settings: dict[str, Any] = {
+        self.mode = mode
+        self.settings: dict[str, Any] = {
             "project": text("project", project),
             "name": _optional("name", name),
             "group": _optional("group", group),
+            "job_type": _optional("job_type", job_type),
             "tags": list(tags),
             "entity": _optional("entity", entity),
         }
         self.root = Path(text("root", root)).absolute()
-        self._init_seconds = real("init_seconds", init_seconds, above=0.0)
+        self.patience = real("patience", patience, above=0.0)
         self.run_id: str | None = None
+        self._resumes = False
         self._config: dict[str, Any] = {}
         self._run: Any = None
-        self._lost = mode == "disabled"
+        self._next = 0  # the number that W&B gives its next row
+        self._courier: Courier | None = None
+        self._unreachable: Exception | None = None  # why an online run is logged offline
+        self._said: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -74,9 +89,13 @@ class WandbLog(Logger):
         return self.run_id
 
     @property
-    def local_folder(self) -> Path | None:
-        """Where W&B writes this run on disk, once it has begun."""
+    def folder(self) -> Path | None:
+        """Where W&B keeps this run on disk, once it is open."""
         return Path(self._run.dir).parent if self._run is not None else None
+
+    def resume(self, run_id: str) -> None:
+        """Go on with the run of this id."""
+        self.run_id, self._resumes = run_id, True
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Keep the config for the run's page."""
@@ -84,65 +103,132 @@ class WandbLog(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Send one row in one call."""
-        run = self._started()
-        if run is not None:
-            self._guard(lambda: run.log({**metrics, "step": step}, step=step))
+        row = {**metrics, "step": step}
+        self._send(lambda: self._run.log(row, step=self._place(step)))
 
     def log_image(self, key: str, images: list[Any]) -> None:
         """Send figures (paths of PNG files)."""
-        run = self._started()
-        if run is not None:
+
+        def send() -> None:
             import wandb
 
-            self._guard(lambda: run.log({key: [wandb.Image(str(image)) for image in images]}))
+            self._run.log({key: [wandb.Image(str(image)) for image in images]})
+
+        self._send(send)
 
     def log_summary(self, values: dict[str, Any]) -> None:
         """Set the run's summary values."""
-        if self._run is not None and not self._lost:
-            self._guard(lambda: self._run.summary.update(values))
+        if self._courier is not None:
+            self._send(lambda: self._run.summary.update(values))
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close the run, a lost one too; the next run of this process opens one of its own."""
-        run, self._run = self._run, None
-        if run is not None:
-            self._guard(lambda: run.finish(exit_code=exit_code))
+        """Close the run, a lost one too, and say what W&B may lack; the next run of this process opens its own."""
+        courier, self._courier = self._courier, None
+        if courier is None:
+            return
+        came_back = courier.finish(lambda: self._close(exit_code), seconds=self.patience + CLOSING)
+        self._say(courier.failure)
+        process = service_process()
+        if not came_back or (process is not None and process.poll() is not None):
+            end_service()
 
-    def _started(self) -> Any:
-        if self._run is None and not self._lost:
-            self._run = self._guard(self._start)
-        return None if self._lost else self._run
+    # -- in the main thread ----------------------------------------------------------------------------------------
 
-    def _start(self) -> Any:
-        os.environ.setdefault("WANDB_SILENT", "true")
+    def _send(self, errand: Callable[[], object]) -> None:
+        if self.mode == "disabled":
+            return
+        if self._courier is None:
+            self.run_id = self.run_id or secrets.token_hex(4)
+            self._courier = Courier("wandb")
+            self._courier.send(_import, seconds=3 * STARTING)
+            self._courier.send(self._open, seconds=self.patience + STARTING)
+        self._courier.send(errand, seconds=self.patience)
+        self._say(self._courier.failure)
+
+    def _say(self, failure: BaseException | None) -> None:
+        """Say once each that the server is out of reach, and that something is lost."""
+        if self._unreachable is not None:
+            self._warn(
+                "unreachable", f"W&B cannot be reached ({_reason(self._unreachable)}); this run is logged offline"
+            )
+        if failure is not None:
+            self._warn("lost", f"W&B stopped ({_reason(failure)}); metrics.csv has every value, W&B may lack some")
+
+    def _warn(self, what: str, sentence: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            rank_zero_warn(f"{sentence}. `wandb sync {self.folder}` sends what it has" if self.folder else sentence)
+
+    # -- in the courier's thread -----------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._run = self._init(self.mode)
+        except Exception as error:
+            if self.mode != "online":
+                raise
+            end_service()  # it keeps the run's id
+            self._run = self._init("offline")
+            self._unreachable = error
+        self._next = self._run.starting_step
+        self._run.define_metric("step", hidden=True)
+        self._run.define_metric("*", step_metric="step")
+
+    def _init(self, mode: Any) -> Any:
         import wandb
 
-        self.root.mkdir(parents=True, exist_ok=True)
         # A Settings object of its own for every run: shared ones let runs of one process leak into each other.
-        settings = wandb.Settings(init_timeout=self._init_seconds, console="off", silent=True, save_code=False)
-        run = wandb.init(
-            **self._settings,
-            mode=self.mode,
-            dir=str(self.root),
-            config=self._config,
-            id=self.run_id,
-            resume="allow" if self.run_id and self.mode == "online" else None,
-            reinit="create_new",
-            settings=settings,
+        settings = wandb.Settings(
+            init_timeout=self.patience,
+            finish_timeout=self.patience,
+            finish_timeout_raises=True,
+            git_root=str(Path(__file__).parent),
+            console="off",
+            silent=True,
+            save_code=False,
         )
-        self.run_id = run.id
-        run.define_metric("step", hidden=True)
-        run.define_metric("*", step_metric="step")
-        return run
+        with without_launch():
+            return wandb.init(
+                **self.settings,
+                mode=mode,
+                dir=str(self.root),
+                config=self._config,
+                id=self.run_id,
+                resume="allow" if self._resumes and mode == "online" else None,
+                reinit="create_new",
+                settings=settings,
+            )
 
-    def _guard(self, call: Callable[[], T]) -> T | None:
-        """Do it, or say once that W&B is lost and go on: ``metrics.csv`` has everything."""
-        try:
-            return call()
-        except Exception as error:
-            if not self._lost:
-                rank_zero_warn(f"W&B stopped ({error}); the run goes on without it, metrics.csv has every value")
-            self._lost = True
-            return None
+    def _place(self, step: int | None) -> int:
+        """W&B's own number of this row: the step, or the next free one where that is taken.
+
+        W&B leaves out, without a word, rows whose number it has passed: those that a resumed run replays.
+        """
+        place = self._next if step is None else max(step, self._next)
+        self._next = place + 1
+        return place
+
+    def _close(self, exit_code: int) -> None:
+        if self._run is None:
+            return
+        self._run.finish(exit_code=exit_code)
+        assert self.folder is not None
+        log = self.folder / "logs" / "debug-internal.log"
+        if log.exists() and CUT in log.read_text(errors="replace"):
+            raise OSError(f"it could not write all of it to {self.folder}")
+        with TemporaryFile(dir=self.folder) as file:  # a full disk cuts that log too
+            file.write(BLOCK)
+
+
+def _import() -> None:
+    quiet_wandb()
+    import wandb  # noqa: F401
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line, without W&B's advice on settings that are not ours."""
+    return " ".join(str(error).split()).partition(" Consider ")[0].rstrip(".") or type(error).__name__
 
 
 def _optional(key: str, value: object) -> str | None:

@@ -57,9 +57,18 @@ def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
             raise InvalidInput(f"{key}.{each.name}", None, "it must be given")
 
 
+# Loaded last in this process: a sweep's jobs mostly share their data, which nothing writes to.
+_loaded: tuple[object, Dataset] | None = None
+
+
 def build_dataset(config: DictConfig) -> Dataset:
-    """Load the data set that the config names."""
-    return make("dataset", config.dataset)
+    """Load the data set that the config names, unless the run before had the same settings for it."""
+    global _loaded
+    settings = OmegaConf.to_container(config.dataset, resolve=True)
+    if _loaded is None or _loaded[0] != settings:
+        _loaded = None  # two need not fit into memory
+        _loaded = settings, make("dataset", config.dataset)
+    return _loaded[1]
 
 
 def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfChaosModule:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
-from eoc.errors import InvalidInput, closest, integer, text, unknown
+from eoc.errors import InvalidInput, boolean, closest, integer, text, unknown
 from eoc.tracking.run_folder import SUMMARY
 from eoc.training.callbacks.base import Measurement
 from eoc.training.module import EdgeOfChaosModule
 
 GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "trainer", "paths")
 OPTIONAL = ("callbacks", "logger")  # groups that a run may be without
-SINGLE = ("seed", "ckpt_path", "objective", "name")
-PLAIN = {"loss": ["name"], "optimizer": ["momentum"]}  # groups without a _target_ that would know its keys
+SINGLE = ("seed", "ckpt_path", "objective", "name", "sweep")
+# Groups without a _target_ that would know its keys.
+PLAIN = {"loss": ["name"], "optimizer": ["momentum"], "sweep": ["resume"]}
 
 
 def check_folder(path: str, key: str = "hydra.run.dir") -> None:
@@ -41,7 +43,12 @@ def check_settings(config: DictConfig) -> None:
     for key in SINGLE:
         if key not in config:
             raise InvalidInput(key, None, "it must be given")
+    if not isinstance(config.sweep, DictConfig):
+        raise InvalidInput("sweep", config.sweep, "it must be settings, as in conf/config.yaml")
+    several = _several()
     for group in GROUPS:
+        if group in several:
+            raise InvalidInput(group, several[group], "it takes one choice; a sweep over several is -m with a,b")
         if not isinstance(config.get(group), DictConfig):
             raise InvalidInput(group, config.get(group), f"it must be one of the choices in conf/{group}")
     for group, known in PLAIN.items():
@@ -53,6 +60,15 @@ def check_settings(config: DictConfig) -> None:
     for key in ("name", "objective", *(["ckpt_path"] if config.ckpt_path is not None else [])):
         text(key, config[key])
     integer("seed", config.seed, 0, 2**32 - 1)
+    boolean("sweep.resume", config.sweep.get("resume"))
+
+
+def _several() -> dict[str, str]:
+    """Return the groups for which the command line names a list of choices, which Hydra would merge silently."""
+    if not HydraConfig.initialized():
+        return {}
+    given = (override.partition("=") for override in HydraConfig.get().overrides.task)
+    return {key: value for key, _, value in given if value.startswith("[")}
 
 
 def known_metrics(module: EdgeOfChaosModule, callbacks: list[Callback]) -> set[str]:

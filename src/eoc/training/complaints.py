@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eoc.errors import InvalidInput, closest, unknown
 
+EXTRAS = {"optuna": "optuna"}  # choices that others bring → the extra that installs them
 HELP = "python train.py --help shows every group and key"
 
 
@@ -54,6 +55,8 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
 def _no_such_choice(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = [str(option) for option in error.options or ()]
+    if name in EXTRAS:
+        return f"{group}={name} is not possible: it is not installed, pip install -e '.[{EXTRAS[name]}]' does it."
     if not group or not options:
         return f"{_first_line(str(error))}; {HELP}."
     return str(InvalidInput(group, name, f"it must be one of {', '.join(options)}{closest(name, options)}"))

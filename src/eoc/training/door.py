@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from hydra._internal.utils import get_args_parser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from eoc.errors import InvalidInput, RunFailure
+from eoc.tracking.claim import FolderTaken
+from eoc.tracking.run_folder import FAILED
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
+from eoc.training.past import ToldToEnd
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -38,7 +47,10 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     """
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
+    # conf/hydra/launcher/submitit_local.yaml is meant to replace the plugin's own choice of that name.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/submitit_local' is validated against ConfigStore")
     with one_sentence():
+        _check_flags(sys.argv[1:])
         main()
 
 
@@ -50,16 +62,18 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt as error:
         _leave(": ".join(["interrupted", *map(str, error.args)]), INTERRUPTED)
     except Exception as error:
-        sentence = _sentence(error) if GUARDED in os.environ else None
-        if sentence is None:
+        said = sentence(error) if GUARDED in os.environ else None
+        if said is None:
             raise
-        _leave(f"error: {sentence}", REFUSED)
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # it speaks for all: a setting is refused by all alike
+        _leave(f"error: {said}" if first or not isinstance(error, InvalidInput) else None, REFUSED)
 
 
 class Doorkeeper(Callback):
     """Looks at the run folder before Hydra writes into it, and speaks for a refused run before Hydra does.
 
-    A sweep's jobs are Hydra's: it finishes the others first.
+    A failed job of a sweep leaves `FAILED` in its folder and returns infinity, so that every launcher and every
+    sweeper goes on with the others.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
@@ -72,16 +86,64 @@ class Doorkeeper(Callback):
         with one_sentence():
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
 
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Say what became of the jobs of a search; a grid says it itself, also when it is interrupted."""
+        if not str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper"):
+            from eoc.training.sweep.search import conclude  # which needs this module
+
+            with one_sentence():
+                conclude(Path(config.hydra.sweep.dir).absolute())
+
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Leave if the run was refused; a bug is Hydra's to raise again."""
         with suppress(Exception), one_sentence(), redirect_stderr(io.StringIO()):
             _ = kwargs["job_return"].return_value
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:  # noqa: ARG002
+        """Record the failure of a sweep's job; one that was told to end ends the sweep."""
+        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
+            return
+        try:
+            with redirect_stderr(io.StringIO()):
+                _ = job_return.return_value
+        except (FolderTaken, ToldToEnd) as error:
+            if isinstance(error, ToldToEnd):
+                raise KeyboardInterrupt(str(error)) from error
+        except Exception as error:
+            record_failure(Path(config.hydra.runtime.output_dir), error)
+        job_return.status, job_return.return_value = JobStatus.COMPLETED, math.inf
 
-def _sentence(error: Exception) -> str | None:
+
+def _check_flags(arguments: list[str]) -> None:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise RunFailure(f"The command line cannot be read, {message}: settings are key=value, --help lists them all.")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
+    parser.parse_args(arguments)
+
+
+def record_failure(folder: Path, error: Exception) -> None:
+    """Write ``FAILED.txt``: one sentence, and behind it the traceback if the error is a bug."""
+    said = sentence(error)
+    first = " ".join((said or f"{type(error).__name__}: {error}").split())
+    more = "" if said else "\n" + "".join(traceback.format_exception(error))
+    (folder / FAILED).write_text(f"{first}\n{more}")
+    print(f"failed: {first} → {folder.name}", file=sys.stderr, flush=True)
+
+
+def sentence(error: Exception, arguments: list[str] | None = None) -> str | None:
+    """Say what is wrong in one sentence; None for an error that is a bug.
+
+    Args:
+        error: what was raised.
+        arguments: the command line that led to it; None for the program's own.
+    """
     if isinstance(error, InvalidInput | RunFailure):
         return str(error)
-    if said := complaint(error, sys.argv[1:], Path(os.environ[GUARDED])):
+    conf = os.environ.get(GUARDED)
+    if conf and (said := complaint(error, sys.argv[1:] if arguments is None else arguments, Path(conf))):
         return said
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         sizes = "model.width, model.depth, dataset.n_train, dataset.batch_size or curvature.chunk_size"
@@ -92,6 +154,7 @@ def _sentence(error: Exception) -> str | None:
     return None
 
 
-def _leave(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
+def _leave(sentence: str | None, code: int) -> NoReturn:
+    if sentence is not None:
+        print(sentence, file=sys.stderr)
     sys.exit(code)

@@ -135,6 +135,10 @@ class EdgeOfChaosModule(LightningModule):
 
     # -- Lightning's hooks, in the order in which they run ------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Take on the trainer's precision before a checkpoint is read, whose weights would be rounded otherwise."""
+        self.trainer.precision_plugin.convert_module(self)
+
     def on_fit_start(self) -> None:
         """Follow the updates, if the schedule is a feedback on them."""
         self.place_data()

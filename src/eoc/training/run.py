@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,37 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 
 from eoc.errors import RunFailure
+from eoc.tracking.claim import claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
+from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.recorder import Recorder
+from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
+from eoc.training.identity import identity
+from eoc.training.naming import describe
+from eoc.training.past import (
+    ToldToEnd,
+    begin,
+    finished_value,
+    in_queue,
+    in_sweep,
+    last_checkpoint,
+    leads,
+    value_of,
+    was_here,
+)
 from eoc.training.resume import KEPT, read_checkpoint
-from eoc.training.summary import summarize, table
+from eoc.training.summary import line, summarize, table
 
 
 def run(config: DictConfig) -> float:
     """Train as ``config`` says, leave a run folder, print its summary.
+
+    With ``sweep.resume`` a job of a sweep that is finished in its folder costs nothing, and a run that was cut off
+    there goes on from its last checkpoint. No two processes work in one folder.
 
     Returns:
         The final value of ``config.objective`` (for sweepers that search); infinity if the run diverged or the
@@ -41,22 +61,42 @@ def run(config: DictConfig) -> float:
     quiet()
     start = time.perf_counter()
     check_settings(config)
-    check_folder(config.paths.run)
-    folder = Path(config.paths.run)
     resolved = _resolved(config)
+    folder, own = Path(config.paths.run), identity(config)
+    if in_sweep() and config.sweep.resume:
+        value = finished_value(folder, own, config.objective)
+        if value is not None:
+            return value
+    check_folder(config.paths.run)
+    try:
+        with claimed(folder) if leads() else nullcontext():
+            return _train(config, resolved, folder, own, start)
+    except SystemExit as ended:  # of code that should have raised: it must not end a sweep
+        if in_queue():
+            raise
+        raise RunFailure(f"The run was ended by exit({ended.code}).") from ended
+
+
+def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:
     settings = {key: resolved[key] for key in KEPT}
+    goes_on = config.sweep.resume and was_here(folder, own)
+    if leads():
+        begin(folder, own, resolved)
 
     torch.manual_seed(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
-    trainer = build_trainer(config, callbacks, loggers)
+    describe(loggers, config)
+    queued = [Requeued()] if in_queue() else []
+    trainer = build_trainer(config, [*callbacks, *queued], loggers)
     module = build_module(config)  # last, since it may load or download data
     module.settings = settings
     check_objective(config.objective, module, callbacks)
     recorder = next(callback for callback in callbacks if isinstance(callback, Recorder))
 
-    if config.ckpt_path is not None:
-        resumed = read_checkpoint(str(config.ckpt_path), module, settings, callbacks, trainer.max_steps)
+    checkpoint = (last_checkpoint(folder, trainer.max_steps) if goes_on else None) or config.ckpt_path
+    if checkpoint is not None:
+        resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
         if trainer.is_global_zero:
             print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
             for change in resumed.changes(settings):
@@ -64,16 +104,20 @@ def run(config: DictConfig) -> float:
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
                 logger.resume(resumed.folder, before=resumed.step)
-            if isinstance(logger, WandbLog):
-                logger.run_id = resumed.loggers.get(logger.name)
+            if isinstance(logger, WandbLog) and logger.name in resumed.loggers:
+                logger.resume(resumed.loggers[logger.name])
+            if isinstance(logger, TensorBoardLog):
+                logger.resume(before=resumed.step)
     for logger in loggers:
         logger.log_hyperparams(resolved)
 
     failed = True
     try:
         try:
-            trainer.fit(module, ckpt_path=config.ckpt_path, weights_only=True)
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as ended:  # Lightning's answer to Ctrl-C (code 1) and to SIGTERM (code 0)
+            if in_queue():
+                raise
             raise _stopped(trainer, folder) from ended
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         summary = summarize(
@@ -84,14 +128,14 @@ def run(config: DictConfig) -> float:
                 logger.log_summary({key: summary[key] for key in ("status", "parameters", "stability_limit")})
         if trainer.is_global_zero:
             write_json(folder / SUMMARY, summary)
-            print(table(summary, folder), flush=True)
+            print(line(summary, config.name, folder) if in_sweep() else table(summary, folder), flush=True)
         failed = False
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLog):
                 logger.finish(exit_code=int(failed))
-    value = summary["final"].get(config.objective, math.inf)
-    return value if module.divergence is None and math.isfinite(value) else math.inf
+    value = value_of(summary, config.objective)
+    return value if math.isfinite(value) else math.inf
 
 
 def quiet() -> None:
@@ -101,6 +145,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*`IterableDataset` has `__len__` defined.*",
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
@@ -111,7 +156,7 @@ def _stopped(trainer: Trainer, folder: Path) -> BaseException:
     checkpoint = folder / CHECKPOINT
     remedy = f"ckpt_path={checkpoint} goes on from the last checkpoint" if checkpoint.exists() else "no checkpoint yet"
     if trainer.received_sigterm:
-        return RunFailure(f"The run was told to end (SIGTERM) after step {trainer.global_step}; {remedy}.")
+        return ToldToEnd(f"The run was told to end (SIGTERM) after step {trainer.global_step}; {remedy}.")
     return KeyboardInterrupt(remedy)
 
 

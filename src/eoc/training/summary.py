@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 import subprocess
+import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,9 @@ def summarize(
         "seed": seed,
         "overrides": overrides,
         "wall_seconds": seconds,
+        "training_seconds": recorder.seconds,
+        "ended": time.time(),
+        "process": f"{socket.gethostname()}:{os.getpid()}",
         "device": str(module.device),
         "dtype": str(module.network.weights[0].dtype).removeprefix("torch."),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -66,6 +73,16 @@ def table(summary: dict[str, Any], folder: Path) -> str:
     return "\n".join([line, *(f"{name:<{width}}  {value}" for name, value in rows), line])
 
 
+def line(summary: dict[str, Any], name: str, folder: Path) -> str:
+    """Lay the outcome of a sweep's job out as one line."""
+    final, diverged = summary["final"], summary["diverged"]
+    status = f"diverged at step {diverged['step']}" if diverged else "completed"
+    known = [f"{key} {final[key]:.4g}" for key in ("train/loss", "test/accuracy") if final.get(key) is not None]
+    said = ", ".join([status, *known, f"{summary['wall_seconds']:.1f} s"])
+    return f"{name}: {said} → {folder.name}"
+
+
+@cache
 def git_state() -> dict[str, Any] | None:
     """The commit of the source tree and whether it was changed since; None outside a git checkout."""
     here = Path(__file__).resolve().parent
@@ -81,6 +98,7 @@ def git_state() -> dict[str, Any] | None:
     return {"commit": answers[0], "changed": bool(answers[1])}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

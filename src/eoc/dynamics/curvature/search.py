@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
-from eoc.dynamics.curvature.operator import SymmetricOperator
+from eoc.dynamics.curvature.operator import NonFiniteCurvature, SymmetricOperator
 from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized, random_vector
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
@@ -93,6 +93,8 @@ class Search:
         rows.addmm_((self.values[there:count, None] * head).to(self._U), self._V.matrix, alpha=-1)
         self._residuals = torch.cat([self._residuals, rows]) if there else rows
         self._gram = inner(self._residuals, self._residuals).cpu()
+        if not bool(self._gram.isfinite().all()):
+            raise NonFiniteCurvature(f"the curvature is too large for {self._U.dtype}: its residuals' squares overflow")
         self.norms = self._gram.diagonal().sqrt()
 
     def ritz(self, count: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,13 @@ class Recorder(StepCallback):
         self.last: dict[str, float] = {}  # the last known value of every metric
         self.best: dict[str, dict[str, float]] = {}
         self.unconverged = 0
+        self.seconds = 0.0  # from the first step of this process to its last
+        self._start: float | None = None
+
+    def before_step(self, module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        if self._start is None:
+            self._start = time.perf_counter()
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Log row t."""
@@ -37,6 +45,7 @@ class Recorder(StepCallback):
         if module.metrics.keys() - CHEAP or not thinned:
             self._log(module)
         module.metrics.clear()
+        self.seconds = time.perf_counter() - (self._start or 0.0)
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Log the last row: θ_T, from which no update was taken; a loss that is not finite there is divergence too."""

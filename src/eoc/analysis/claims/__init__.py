@@ -1,0 +1,1 @@
+"""The paper's claims and ours: each experiment's cells, criteria, verdicts and figure."""

@@ -1,0 +1,52 @@
+"""``python -m eoc.analysis.claims RUNS --to RESULTS``: what a reproduction's sweeps say, claim by claim."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from eoc.analysis.claims.documents import fill
+from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, describe, draw, judge_all, read_cells, reduce_runs
+from eoc.analysis.table import read_runs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Reduce the sweeps that are there, draw, judge, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m eoc.analysis.claims", description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", help="folder with one sweep a name of an experiment")
+    parser.add_argument("--to", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--dataset", default="digits", help="what the results call the data")
+    parser.add_argument("--options", default="", help="further words of the commands, such as dataset=mnist")
+    parser.add_argument("--fill", type=Path, nargs="*", default=[], help="documents whose tables are filled anew")
+    given = parser.parse_args(arguments)
+    if given.runs is None:
+        if not (given.to / CLAIMS).exists():
+            print(f"error: {given.to / CLAIMS} is not there; name the folder of the runs too", file=sys.stderr)
+            return 2
+        about = json.loads((given.to / CLAIMS).read_text())
+        del about["claims"]
+    else:
+        there = {name: given.runs / name for name in EXPERIMENTS if (given.runs / name).is_dir()}
+        if not there:
+            print(f"error: {given.runs} has no folder called {', '.join(EXPERIMENTS)}", file=sys.stderr)
+            return 2
+        runs = {name: read_runs(folder) for name, folder in there.items()}
+        for name, frame in runs.items():
+            reduce_runs(name, frame, given.to)
+        commands = {name: f"python train.py experiment={name} {given.options}".strip() for name in there}
+        about = describe(given.dataset, commands, runs)
+    found = judge_all(given.to, about)
+    for name in dict.fromkeys(name for name, _ in found):
+        draw(name, read_cells(name, given.to), given.to)
+    for name, claim in found:
+        print(f"{claim.verdict:<13} {name}/{claim.name}: {claim.measured} ({claim.criterion})")
+    print(f"{given.to}: claims.md, claims.json, figures and cells")
+    for document in given.fill:
+        print(f"{document}: {'filled' if fill(document, given.to.parent) else 'as it was'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

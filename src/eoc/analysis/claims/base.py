@@ -1,0 +1,152 @@
+"""A claim, how it is judged, and the statistics that all experiments share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+HOLDS, PARTLY, FAILS, UNKNOWN = "holds", "holds partly", "fails", "not measured"
+PAPER, COMPANION, DERIVED, KNOWN = "the paper", "companion paper", "derived here", "earlier work"
+
+# two-sided 95% points of Student's t for 1, 2, … degrees of freedom; beyond them 1.96 + 2.37/ν + 2.8/ν² to 0.1%
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95% interval; the interval is NaN where one value is all there is."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not np.isfinite([self.low, self.high]).all():
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the table.
+
+    Args:
+        name: short, unique within its experiment.
+        claim: what is claimed, one sentence.
+        source: whose claim it is: `PAPER`, `COMPANION`, `DERIVED` or `KNOWN`.
+        criterion: what would have to be measured, with its bounds.
+        measured: what was.
+        verdict: `HOLDS`, `PARTLY`, `FAILS`, or `UNKNOWN` where the runs that would tell are missing.
+        remark: where or why it fails, if it does.
+    """
+
+    name: str
+    claim: str
+    source: str
+    criterion: str
+    measured: Estimate
+    verdict: str
+    remark: str = ""
+
+
+def judge(measured: Estimate, low: float, high: float, slack: float = 0.0) -> str:
+    """Holds if value and interval lie within [low, high]; partly if the value does, or lies within ``slack`` of it."""
+    value = measured.value
+    if np.isnan(value):
+        return UNKNOWN
+    ends = [end for end in (measured.low, measured.high) if np.isfinite(end)]
+    if low <= value <= high and all(low <= end <= high for end in ends):
+        return HOLDS
+    return PARTLY if low - slack <= value <= high + slack else FAILS
+
+
+def mean(values: ArrayLike) -> Estimate:
+    """Mean over seeds with Student's 95% interval; undefined values are left out."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if len(known) == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    centre = float(known.mean())
+    if len(known) == 1:
+        return Estimate(centre, np.nan, np.nan)
+    half = _student(len(known) - 1) * float(known.std(ddof=1)) / np.sqrt(len(known))
+    return Estimate(centre, centre - half, centre + half)
+
+
+def bootstrap(values: ArrayLike, statistic: object, draws: int = 2000, seed: int = 0) -> Estimate:
+    """``statistic`` of the rows of ``values`` with the 95% percentile interval over resampled rows."""
+    rows = np.asarray(values, dtype=float)
+    assert callable(statistic)
+    if not rows.size:
+        return exact(np.nan)
+    generator = np.random.default_rng(seed)
+    picks = generator.integers(0, len(rows), size=(draws, len(rows)))
+    drawn = np.array([statistic(rows[pick]) for pick in picks], dtype=float)
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+    return Estimate(float(statistic(rows)), float(low), float(high))
+
+
+def slope(x: ArrayLike, y: ArrayLike) -> float:
+    """Least-squares slope of log y against log x: the exponent of a power law; NaN without two positive points."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    there = (x > 0) & (y > 0) & np.isfinite(x) & np.isfinite(y)
+    if len(np.unique(x[there])) < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(x[there]), np.log(y[there]), 1)[0])
+
+
+def slopes(cells: pd.DataFrame, x: str, y: str, by: str = "seed") -> Estimate:
+    """Mean over seeds of each seed's own exponent, with its interval."""
+    return mean([slope(part[x], part[y]) for _, part in cells.groupby(by)])
+
+
+def line(x: ArrayLike, y: ArrayLike) -> Estimate:
+    """Least-squares slope of y against x over all points, with its 95% interval from the scatter around the line."""
+    points = np.stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)])
+    across, up = points[:, np.isfinite(points).all(axis=0)]
+    if len(np.unique(across)) < 2:
+        return exact(np.nan)
+    centred = across - across.mean()
+    value = float(centred @ up / (centred @ centred))
+    freedom = len(across) - 2
+    if freedom < 1:
+        return exact(value)
+    scatter = up - up.mean() - value * centred
+    half = _student(freedom) * float(np.sqrt(scatter @ scatter / freedom / (centred @ centred)))
+    return Estimate(value, value - half, value + half)
+
+
+def rank_correlation(pairs: np.ndarray) -> float:
+    """Spearman's ρ of the two columns of ``pairs``, ties ranked by their mean."""
+    first, second = (pd.Series(column).rank().to_numpy() for column in np.asarray(pairs, dtype=float).T)
+    if first.std() == 0 or second.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def late(values: ArrayLike, share: float = 0.5) -> np.ndarray:
+    """The last ``share`` of a history, undefined values left out."""
+    history = np.asarray(values, dtype=float)
+    tail = history[int(len(history) * (1 - share)) :]
+    return tail[np.isfinite(tail)]
+
+
+def exact(value: float) -> Estimate:
+    """A value that has no sampling error, such as an extreme over all runs."""
+    return Estimate(float(value), float("nan"), float("nan"))
+
+
+def worst(verdicts: Sequence[str]) -> str:
+    """The verdict of several parts: all hold, none does, or something between."""
+    if all(verdict == HOLDS for verdict in verdicts):
+        return HOLDS
+    return FAILS if all(verdict == FAILS for verdict in verdicts) else PARTLY
+
+
+def _student(freedom: int) -> float:
+    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.37 / freedom + 2.8 / freedom**2

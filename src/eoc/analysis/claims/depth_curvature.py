@@ -1,0 +1,130 @@
+"""λ_0 against depth: is the first learning rate depth-free?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from eoc.analysis.claims.base import (
+    DERIVED,
+    PAPER,
+    Claim,
+    Estimate,
+    bootstrap,
+    judge,
+    slopes,
+)
+from eoc.analysis.claims.drawing import RULES, band, label, panels
+from eoc.analysis.claims.reading import first, reduced
+
+
+def cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: its setting and λ_0."""
+    return reduced(runs, lambda columns: {"sharpness": first(columns, "sharpness")})
+
+
+def claims(cells: pd.DataFrame) -> list[Claim]:
+    """Slopes of log λ_0 against log depth, and the spread over seeds."""
+    found = []
+    for activation in sorted(cells["model.activation"].unique(), key=["relu", "abs", "leaky_relu"].index):
+        part = _curve(cells, "nup", activation)
+        measured = slopes(part, "model.depth", "sharpness")
+        found.append(
+            Claim(
+                f"nup_flat_{activation}",
+                f"νP: depth needs no smaller rate at initialization: λ_0 does not grow with depth ({activation}).",
+                PAPER,
+                "exponent of λ_0 in depth within ±0.15",
+                measured,
+                judge(measured, -0.15, 0.15, slack=0.15),
+            )
+        )
+    for model in ("ntp", "mup"):
+        measured = slopes(_curve(cells, model), "model.depth", "sharpness")
+        found.append(
+            Claim(
+                f"{model}_grows",
+                f"{RULES[model]}: λ_0 grows at least in proportion to depth, so that the largest stable rate falls.",
+                DERIVED,
+                "exponent at least 0.75",
+                measured,
+                judge(measured, 0.75, np.inf, slack=0.25),
+            )
+        )
+    measured = slopes(_curve(cells, "mup_inverse_depth"), "model.depth", "sharpness")
+    found.append(
+        Claim(
+            "mup_inverse_depth_flat",
+            "μP with its rate divided by depth, the usual fix: λ_0 does not grow with depth at constant width 64.",
+            DERIVED,
+            "exponent within ±0.15",
+            measured,
+            judge(measured, -0.15, 0.15, slack=0.15),
+            "λ_0 = Σ K_k in the limit of infinite width only: at constant width its mean grows with its fluctuations",
+        )
+    )
+    measured = slopes(_curve(cells, "nup_growth_3"), "model.depth", "sharpness")
+    found.append(
+        Claim(
+            "growth_3_grows",
+            "Widths that grow faster than k² (γ = 3) leave the small first layers to fluctuate: λ_0 grows again.",
+            DERIVED,
+            "exponent at least 0.15",
+            measured,
+            judge(measured, 0.15, np.inf, slack=0.15),
+        )
+    )
+    for model, low, high, says in (
+        ("nup", 0.0, 2.0, "stays bounded (at most doubles) for widths m·k²"),
+        ("nup_growth_0", 2.0, np.inf, "grows without bound (at least doubles) at constant width"),
+    ):
+        measured = _growth_of_spread(_curve(cells, model))
+        found.append(
+            Claim(
+                f"{model}_spread",
+                f"From the shallowest to the deepest networks the spread of λ_0 over seeds {says}.",
+                DERIVED,
+                f"ratio of standard deviations of log λ_0, deepest to shallowest, {'≤' if low == 0 else '≥'} 2",
+                measured,
+                judge(measured, low, high, slack=0.5),
+            )
+        )
+    return found
+
+
+def figure(cells: pd.DataFrame) -> Figure:
+    """λ_0 against depth: rules, growth, activations."""
+    drawn, axes = panels(3, "Top Hessian eigenvalue λ₀ at initialization, learning-rate metric")
+    relu = cells[cells["model.activation"] == "relu"]
+    own = relu[relu.groupby("model")["model.width"].transform(_usual) == relu["model.width"]]
+    for axis, models in (
+        (axes[0], ["sp", "ntp", "mup", "mup_inverse_depth", "nup"]),
+        (axes[1], ["nup_growth_0", "nup_growth_1", "nup_growth_1_5", "nup", "nup_growth_3"]),
+    ):
+        for model in models:
+            band(axis, own[own["model"] == model], "model.depth", "sharpness", label(model))
+    for activation, part in cells[cells["model"] == "nup"].groupby("model.activation"):
+        part = part[part["model.width"] == _usual(part["model.width"])]
+        band(axes[2], part, "model.depth", "sharpness", f"νP, {activation}")
+    for axis, title in zip(axes, ("rules, relu", "νP, widths m·k^γ", "activations"), strict=True):
+        axis.set(xscale="log", yscale="log", xlabel="depth l (linear layers)", title=title)
+        axis.set_xticks(depths := sorted(cells["model.depth"].unique()), [str(depth) for depth in depths])
+        axis.minorticks_off()
+        axis.legend()
+    return drawn
+
+
+def _usual(widths: pd.Series) -> float:
+    """The width with the most runs: of νP the one that goes furthest."""
+    return widths.mode().min()
+
+
+def _curve(cells: pd.DataFrame, model: str, activation: str = "relu") -> pd.DataFrame:
+    part = cells[(cells["model"] == model) & (cells["model.activation"] == activation)]
+    return part[part["model.width"] == _usual(part["model.width"])]
+
+
+def _growth_of_spread(part: pd.DataFrame) -> Estimate:
+    by_seed = np.log(part.pivot_table(index="seed", columns="model.depth", values="sharpness").sort_index(axis=1))
+    return bootstrap(by_seed.to_numpy(), lambda rows: rows[:, -1].std(ddof=1) / rows[:, 0].std(ddof=1))

@@ -1,0 +1,66 @@
+"""What the experiments' figures have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+
+RULES = {
+    "sp": "SP",
+    "ntp": "NTP",
+    "mup": "μP",
+    "mup_inverse_depth": "μP/depth",
+    "nup": "νP, γ = 2",
+    "nup_growth_0": "νP, γ = 0",
+    "nup_growth_1": "νP, γ = 1",
+    "nup_growth_1_5": "νP, γ = 1.5",
+    "nup_growth_3": "νP, γ = 3",
+}
+COLOURS = {
+    "sp": GREY,
+    "ntp": ORANGE,
+    "mup": RED,
+    "mup_inverse_depth": PURPLE,
+    "nup": BLUE,
+    "nup_growth_0": PURPLE,
+    "nup_growth_1": GREEN,
+    "nup_growth_1_5": "#56B4E9",
+    "nup_growth_3": "black",
+}
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56B4E9", GREY, "black")
+
+
+def label(model: str) -> dict[str, Any]:
+    """Name and colour of a rule's curve."""
+    return {"label": RULES[model], "color": COLOURS[model]}
+
+
+def panels(count: int, title: str, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of ``rows`` times ``count`` panels."""
+    figure = Figure(figsize=(3.4 * count + 0.4, 3.1 * rows + 0.3), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    return figure, list(np.asarray(figure.subplots(rows, count)).flat)
+
+
+def band(axis: Axes, cells: pd.DataFrame, x: str, y: str, style: dict[str, Any] | str) -> None:
+    """Geometric mean over seeds against ``x``, with a band from the smallest to the largest."""
+    if cells.empty:
+        return
+    keywords = {"label": style} if isinstance(style, str) else style
+    grouped = cells.groupby(x)[y]
+    centre = np.exp(grouped.apply(lambda values: np.log(values).mean()))
+    (line,) = axis.plot(centre.index, centre, marker="o", markersize=3, **keywords)
+    axis.fill_between(centre.index, grouped.min(), grouped.max(), color=line.get_color(), alpha=0.15, linewidth=0)
+
+
+def ticks(axis: Axes, values: Sequence[float]) -> None:
+    """Exactly these ticks on a logarithmic x axis."""
+    axis.set_xticks(list(values), [f"{value:g}" for value in values])
+    axis.minorticks_off()

@@ -1,0 +1,207 @@
+"""Does η = κ/λ prolong the catapult phase, and at what price?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from eoc.analysis.claims.base import DERIVED, PAPER, Claim, Estimate, exact, judge, late, mean
+from eoc.analysis.claims.drawing import CYCLE, panels
+from eoc.analysis.claims.reading import SETTING, History, first, history, last, reduced
+
+OURS = ("schedule.rate", "schedule.kappa", "schedule.interval", "schedule.smoothing", "schedule.cooldown")
+BEGUN = 0.02  # share of a run after which a loss that is above its start counts as unbounded
+
+
+def cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: η·λ at every step and by the independent solver now and then, λ, losses and cost."""
+    settings = (*SETTING, "schedule", *[name for name in OURS if name in runs], "trainer.max_steps", "seconds")
+    kept = reduced(runs, _measure, settings)
+    kept.insert(0, "rule", [_rule(row) for _, row in kept.iterrows()])
+    return kept
+
+
+def _measure(columns: History) -> dict[str, float]:
+    product, checked, loss = columns["lr_x_sharpness"], columns["reference/lr_x_sharpness"], columns["train/loss"]
+    second, end, reference = late(product), late(product, 0.1), late(checked)
+    empty = not len(second) or not len(reference)
+    low, middle, high = (float("nan"),) * 3 if empty else np.quantile(second, [0.05, 0.5, 0.95])
+    begun = loss[max(1, int(len(loss) * BEGUN)) :]
+    return {
+        "share_beyond": float("nan") if empty else float((second > 2.0).mean()),
+        "product": float(middle),
+        "product_low": float(low),
+        "product_high": float(high),
+        "reference_smallest": float("nan") if empty else float(reference.min()),
+        "reference_largest": float("nan") if empty else float(reference.max()),
+        "solvers_differ": float(np.nanmax(np.abs(checked / product - 1))),
+        "product_end": float(np.median(end)) if len(end) else float("nan"),
+        "sharpness": float(np.median(late(columns["reference/sharpness"]))) if not empty else float("nan"),
+        "loss_start": first(columns, "train/loss"),
+        "loss": float(np.median(late(loss))),
+        "loss_largest": float(np.max(late(loss))),
+        "loss_peak": float(np.nanmax(begun)),
+        "train_loss": last(columns, "train/loss"),
+        "test_loss": last(columns, "test/loss"),
+        "test_accuracy": last(columns, "test/accuracy"),
+    }
+
+
+def _rule(row: pd.Series) -> str:
+    schedule = row["schedule"]
+    if schedule == "geometric":
+        extras = [f"κ = {row['schedule.kappa']:g}"]
+        extras += [f"every {row['schedule.interval']:g}"] * (row["schedule.interval"] != 1)
+        extras += [f"mean of {row['schedule.smoothing']:g}"] * (row["schedule.smoothing"] != 1)
+        extras += ["cooldown"] * (row["schedule.cooldown"] > 0)
+        return "geometric " + ", ".join(extras)
+    return f"{schedule} {row['schedule.rate']:g}/λ₀"
+
+
+def claims(cells: pd.DataFrame) -> list[Claim]:
+    """What the schedule promises, in the default run and in one ten times as long."""
+    steps = sorted(cells["trainer.max_steps"].unique())
+    long = cells[cells["trainer.max_steps"] == steps[-1]]
+    short = cells[cells["trainer.max_steps"] == steps[0]]
+    held, fading = long[long["schedule"] == "geometric"], long[long["schedule"] == "constant"]
+    plain = short[short["rule"].str.fullmatch(r"geometric κ = [\d.]+")]
+    found = []
+    for name, part, words in (
+        ("holds_kappa", plain, "of every κ"),
+        ("holds_kappa_long", held, f"of {steps[-1]} steps"),
+    ):
+        done = part[part["status"] == "completed"]
+        strays = pd.concat([done[f"reference_{end}"] / done["schedule.kappa"] for end in ("largest", "smallest")])
+        found.append(
+            Claim(
+                name,
+                f"With a probe at every step the geometric schedule holds η·λ at κ (runs {words}).",
+                PAPER,
+                "largest |η·λ/κ − 1| of the second half, λ by an independent solver, at most 0.02",
+                measured := exact(float((strays - 1).abs().max())),
+                judge(measured, 0.0, 0.02, slack=0.02),
+            )
+        )
+    found.append(
+        Claim(
+            "solvers_agree",
+            "The λ that steers is right: an independent solver (SciPy's Lanczos, float64) finds the same.",
+            DERIVED,
+            "largest relative difference of λ over all runs that did not diverge, at most 2e-3",
+            measured := exact(float(cells[cells["status"] == "completed"]["solvers_differ"].max())),
+            judge(measured, 0.0, 2e-3, slack=3e-3),
+        )
+    )
+    found.append(
+        Claim(
+            "prolongs",
+            f"The geometric schedule stays in the catapult band to the end of a run of {steps[-1]} steps.",
+            PAPER,
+            "share of the second half's steps with η·λ > 2, at least 0.99",
+            measured := mean(held["share_beyond"]),
+            judge(Estimate(measured.value, np.nan, np.nan), 0.99, 1.0, slack=0.09),
+        )
+    )
+    found.append(
+        Claim(
+            "bounded",
+            "Meanwhile the loss stays bounded.",
+            PAPER,
+            "largest loss after the first 2% of the run over the first loss, at most 1",
+            measured := exact(float((held["loss_peak"] / held["loss_start"]).max())),
+            judge(measured, 0.0, 1.0, slack=0.5),
+        )
+    )
+    found.append(
+        Claim(
+            "constant_fades",
+            "At a constant rate from the same start the catapult fades: η·λ falls back to 2.",
+            PAPER,
+            f"median η·λ of the last tenth of {steps[-1]} steps within 2 ± 0.2",
+            measured := mean(fading["product_end"]),
+            judge(Estimate(measured.value, np.nan, np.nan), 1.8, 2.2, slack=0.6),
+            f"in the second half {100 * fading['share_beyond'].mean():.0f}% of steps are beyond 2",
+        )
+    )
+    found.append(
+        Claim(
+            "flatter",
+            "It leads into flat regions: the sharpness at κ = 2.5 is below that of stable descent at κ = 1.5.",
+            DERIVED,
+            "ratio of late sharpness, κ = 2.5 to 1.5, below 1",
+            measured := _ratio(plain, "sharpness", 2.5, 1.5),
+            judge(measured, 0.0, 1.0),
+        )
+    )
+    rare = short[short["rule"].isin(["geometric κ = 2.5, every 3", "geometric κ = 2.5, every 5"])]
+    if len(rare):
+        spread = (rare["product_high"] - rare["product_low"]) / rare["schedule.kappa"]
+        found.append(
+            Claim(
+                "rare_probes",
+                "With a probe every 3 or 5 steps η·λ still stays near κ.",
+                DERIVED,
+                "width of the 5–95% range of η·λ over κ in the second half, at most 0.2",
+                measured := mean(spread),
+                judge(measured, 0.0, 0.2, slack=0.2),
+                "λ bounces with period two: a rate kept for several steps meets both sides of the valley",
+            )
+        )
+    cooled, hot = (
+        short[short["rule"] == f"geometric κ = 2.5{end}"].set_index("seed")["train_loss"] for end in (", cooldown", "")
+    )
+    if len(cooled) and len(hot):
+        found.append(
+            Claim(
+                "cooldown",
+                "A cooldown lets the loss converge in the flat region that was found.",
+                DERIVED,
+                "final train loss with cooldown over that without, below 1",
+                measured := mean((cooled / hot).to_numpy()),
+                judge(measured, 0.0, 1.0),
+            )
+        )
+    return found
+
+
+def table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds by rule and length: what a reader compares."""
+    numbers = ["share_beyond", "product", "product_low", "product_high", "sharpness", "loss", "loss_largest"]
+    numbers += ["train_loss", "test_loss", "test_accuracy", "seconds"]
+    return cells.groupby(["rule", "trainer.max_steps"], sort=False)[numbers].mean().reset_index()
+
+
+def figure(cells: pd.DataFrame) -> Figure:
+    """Late η·λ by rule with its range, and what each rule reached."""
+    rows = table(cells).iloc[::-1].reset_index(drop=True)
+    names = [f"{row['rule']} ({row['trainer.max_steps']} steps)" for _, row in rows.iterrows()]
+    drawn, axes = panels(3, "Learning-rate schedules (νP, depth 4): second half of each run")
+    drawn.set_size_inches(11.5, 0.26 * len(rows) + 1.2)
+    at = np.arange(len(rows))
+    spread = np.array([rows["product"] - rows["product_low"], rows["product_high"] - rows["product"]])
+    axes[0].errorbar(rows["product"], at, xerr=spread, fmt="o", markersize=4, color=CYCLE[0])
+    axes[0].axvline(2.0, color="black", linewidth=0.8, linestyle=":")
+    axes[0].set(title="η·λ at every step (5–95%)")
+    axes[0].set_yticks(at, names, fontsize=7)
+    axes[1].scatter(rows["sharpness"], at, s=14, color=CYCLE[2])
+    axes[1].set(title="sharpness λ", xscale="log")
+    axes[2].scatter(rows["train_loss"], at, s=14, color=CYCLE[3], label="train")
+    axes[2].scatter(rows["test_loss"], at, s=14, color=CYCLE[1], label="test")
+    axes[2].set(title="final loss", xscale="log")
+    axes[2].legend()
+    for axis in axes[1:]:
+        axis.set_yticks(at, [])
+    return drawn
+
+
+def course(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and η·λ by the independent solver along one run."""
+    columns = history(path)
+    there = np.isfinite(columns["reference/lr_x_sharpness"])
+    return columns["step"][there], columns["reference/lr_x_sharpness"][there]
+
+
+def _ratio(plain: pd.DataFrame, quantity: str, over: float, under: float) -> Estimate:
+    above, below = (plain[plain["schedule.kappa"] == kappa].set_index("seed")[quantity] for kappa in (over, under))
+    return mean((above / below).to_numpy())

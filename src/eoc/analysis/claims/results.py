@@ -1,0 +1,135 @@
+"""From sweep folders to ``results/``: cells as CSV, figures, and the table of claims."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from eoc.analysis.claims import (
+    catapult,
+    concentration,
+    coordinate_check,
+    cosines,
+    depth_curvature,
+    geometric_schedule,
+    lr_transfer,
+)
+from eoc.analysis.claims.base import UNKNOWN, Claim
+from eoc.analysis.style import figure_style
+from eoc.analysis.table import read_runs
+
+EXPERIMENTS: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        depth_curvature,
+        coordinate_check,
+        concentration,
+        lr_transfer,
+        cosines,
+        catapult,
+        geometric_schedule,
+    )
+}
+CLAIMS, TABLE = "claims.json", "claims.md"
+
+
+def reduce_runs(experiment: str, runs: pd.DataFrame, results: Path) -> pd.DataFrame:
+    """Write ``<experiment>.csv``, one row a run that ended, sorted by its settings; return it."""
+    ended = runs[runs["status"].isin(["completed", "diverged"])]
+    cells = EXPERIMENTS[experiment].cells(ended.reset_index(drop=True))
+    settings = list(cells.columns[: list(cells.columns).index("status")])
+    cells = cells.sort_values(settings, kind="stable", ignore_index=True)
+    results.mkdir(parents=True, exist_ok=True)
+    cells.to_csv(results / f"{experiment}.csv", index=False, float_format="%.7g")
+    return read_cells(experiment, results)
+
+
+def read_cells(experiment: str, results: Path) -> pd.DataFrame:
+    """Read ``<experiment>.csv``."""
+    return pd.read_csv(results / f"{experiment}.csv", float_precision="round_trip")
+
+
+def draw(experiment: str, cells: pd.DataFrame, results: Path) -> None:
+    """Draw ``<experiment>.png`` and ``.svg``; a table of its own becomes ``<experiment>_table.csv``."""
+    module = EXPERIMENTS[experiment]
+    with figure_style():
+        figure = module.figure(cells)
+        figure.savefig(results / f"{experiment}.png", dpi=160)
+        figure.savefig(results / f"{experiment}.svg", metadata={"Date": None})
+    for name in ("table", "drifts", "checks"):
+        if hasattr(module, name):
+            tabulated = getattr(module, name)(cells)
+            tabulated.to_csv(results / f"{experiment}_{name}.csv", index=False, float_format="%.5g")
+
+
+def judge_all(results: Path, about: dict[str, Any]) -> list[tuple[str, Claim]]:
+    """Judge every experiment whose cells are in ``results``; write ``claims.json`` and ``claims.md``.
+
+    Args:
+        results: the folder of the cells.
+        about: what made them, see `describe`.
+    """
+    there = [name for name in EXPERIMENTS if (results / f"{name}.csv").exists()]
+    found = [(name, claim) for name in there for claim in EXPERIMENTS[name].claims(read_cells(name, results))]
+    rows = [{"experiment": name, **_plain(dataclasses.asdict(claim))} for name, claim in found]
+    (results / CLAIMS).write_text(json.dumps({**about, "claims": rows}, indent=1, ensure_ascii=False) + "\n")
+    (results / TABLE).write_text(markdown(found, about))
+    return found
+
+
+def report(experiment: str, folder: Path | str) -> None:
+    """Print what the sweep in ``folder`` says of an experiment's claims, and draw its figure there.
+
+    For a sweep that has just ended, of any grid: a claim whose runs are missing is not measured.
+    """
+    folder = Path(folder)
+    cells = reduce_runs(experiment, read_runs(folder), folder)
+    module = EXPERIMENTS[experiment]
+    with figure_style():
+        module.figure(cells).savefig(folder / f"{experiment}.png", dpi=160)
+    if hasattr(module, "checks"):
+        print(module.checks(cells).round(2).to_string(index=False))
+    for claim in module.claims(cells):
+        if claim.verdict != UNKNOWN:
+            print(f"{claim.verdict:<13} {claim.name}: {claim.measured} ({claim.criterion})")
+    print(f"figure    {folder / experiment}.png")
+
+
+def markdown(found: Sequence[tuple[str, Claim]], about: dict[str, Any]) -> str:
+    """The claims as one table in Markdown, by experiment, with the commands that made them."""
+    lines = [f"# Claims on {about['dataset']}", "", *[f"{line}  " for line in about["lines"]], ""]
+    lines += ["| experiment | claim | whose | criterion | measured [95%] | verdict |", "|---|---|---|---|---|---|"]
+    for experiment, claim in found:
+        remark = f" *{claim.remark}.*" if claim.remark else ""
+        cells = (f"`{experiment}`", claim.claim + remark, claim.source, claim.criterion, str(claim.measured))
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} | **{claim.verdict}** |")
+    lines += ["", "Commands:", "", "```sh"]
+    lines += [about["commands"][name] for name in dict.fromkeys(name for name, _ in found)]
+    return "\n".join([*lines, "```", ""])
+
+
+def describe(dataset: str, commands: dict[str, str], runs: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """What made the results: counts of runs, seeds, examples and precision by experiment."""
+    lines = []
+    for name, frame in runs.items():
+        status = frame["status"].value_counts().to_dict()
+        counts = ", ".join(f"{count} {word}" for word, count in status.items())
+        seeds, examples = frame["seed"].nunique(), sorted(frame["dataset.n_train"].dropna().unique())
+        sizes = " or ".join(f"{int(each):,}" for each in examples)
+        lines.append(f"`{name}`: {len(frame)} runs ({counts}), {seeds} seeds, {sizes} examples, full batch, float32")
+    return {"dataset": dataset, "lines": lines, "commands": commands}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

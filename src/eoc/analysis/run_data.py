@@ -1,0 +1,179 @@
+"""Run folders as plain data for pages: what was measured, with which settings, and how it ended."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eoc.analysis.summary_figure import NAMES
+from eoc.analysis.table import run_folders
+from eoc.errors import InvalidInput
+from eoc.tracking.run_folder import SETTINGS, read_failure, read_metrics, read_settings, read_summary
+
+MOST = 4  # settings in a label
+ELSEWHERE = (
+    "paths",
+    "logger",
+    "callbacks",
+    "sweep",
+    "name",
+    "objective",
+    "ckpt_path",
+)  # change nothing that is trained
+
+
+@dataclass
+class RunData:
+    """One run folder.
+
+    Args:
+        folder: where it lies.
+        columns: metric → its values in the order of the steps; NaN where it is missing.
+        settings: the choice of every group and, by dotted name, every value of the resolved config, without paths,
+            loggers and callbacks.
+        summary: of ``summary.json``; empty while the run goes on.
+        failure: why it failed, in one sentence; None if it did not.
+        label: what tells it from the others.
+    """
+
+    folder: Path
+    columns: dict[str, NDArray[np.float64]]
+    settings: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    failure: str | None = None
+    label: str = ""
+
+    @property
+    def status(self) -> str:
+        """``completed``, ``diverged at step …``, ``failed: …``, or ``unfinished``: it goes on, or was cut off."""
+        if self.failure is not None:
+            return f"failed: {self.failure}"
+        if not self.summary:
+            return "unfinished"
+        diverged = self.summary["diverged"]
+        return f"diverged at step {diverged['step']}" if diverged else str(self.summary["status"])
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The step at which it diverged."""
+        return self.summary["diverged"]["step"] if self.summary.get("diverged") else None
+
+    @property
+    def limit(self) -> float:
+        """η·λ at the edge of stability, 2(1+β)."""
+        return float(self.summary.get("stability_limit", 2 * (1 + float(self.settings.get("optimizer.momentum", 0)))))
+
+    def known(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return steps and values of a metric where it was measured and is finite."""
+        if name not in self.columns:
+            return np.empty(0), np.empty(0)
+        there = np.isfinite(self.columns[name])
+        return self.columns["step"][there], self.columns[name][there]
+
+    def last(self, name: str) -> float | None:
+        """Return the last known value of a metric."""
+        values = self.known(name)[1]
+        return float(values[-1]) if len(values) else None
+
+    def layers(self, prefix: str) -> list[str]:
+        """Return the metrics ``prefix/layer_1`` … in the order of the layers."""
+        names = [name for name in self.columns if name.startswith(f"{prefix}/layer_")]
+        return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def read_all(folder: Path) -> list[RunData]:
+    """Read the run in a folder, or all runs below it, each labelled by what tells it from the others.
+
+    Raises:
+        InvalidInput: if there are none.
+    """
+    try:
+        runs = [_read(path) for path in sorted(run_folders(folder), key=_natural)]
+    except OSError as error:
+        raise InvalidInput("folder", str(folder), f"it cannot be read ({error.strerror})") from error
+    if not runs:
+        raise InvalidInput("folder", str(folder), f"no run lies there (a folder with {SETTINGS})")
+    keys = differing(runs)
+    if len(keys) <= MOST:
+        runs.sort(key=lambda run: _order(run, keys))
+    _label(runs, folder, keys)
+    return runs
+
+
+def differing(runs: list[RunData]) -> list[str]:
+    """Return the settings in which runs differ, without those that follow from one that is named before (a model's)."""
+    told: list[str] = []
+    for key in sorted(dict.fromkeys(key for run in runs for key in run.settings), key=_rank):
+        if len(_values(runs, key)) > 1 and not any(_follows(runs, key, other) for other in told):
+            told.append(key)
+    return told
+
+
+def _values(runs: list[RunData], *keys: str) -> set[str]:
+    return {repr([run.settings.get(key) for key in keys]) for run in runs}
+
+
+def _follows(runs: list[RunData], key: str, other: str) -> bool:
+    """Whether each value of the other goes with one value alone."""
+    return len(_values(runs, key, other)) == len(_values(runs, other))
+
+
+def _rank(key: str) -> int:
+    """Model and depth first, the seed last."""
+    return {"model": 0, "model.depth": 1, "schedule": 2, "seed": 9}.get(key, 5)
+
+
+def _natural(folder: Path) -> list[tuple[int, str]]:
+    """Order the jobs 0, 1, …, 10 of a sweep as numbers."""
+    return [(int(part) if part.isdigit() else 0, part) for part in folder.parts]
+
+
+def _read(folder: Path) -> RunData:
+    said = read_settings(folder)
+    settings = {**said["choices"], **_leaves(said["config"])}
+    run = RunData(folder, {}, {key: value for key, value in settings.items() if key.partition(".")[0] not in ELSEWHERE})
+    run.failure = read_failure(folder)
+    with suppress(FileNotFoundError):  # it has not come to its first step
+        run.columns = {name: np.asarray(values) for name, values in read_metrics(folder).items()}
+    with suppress(FileNotFoundError):  # it goes on
+        run.summary = read_summary(folder)
+    return run
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a config to its values; the names of classes (``_target_``) are not values."""
+    result: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            result |= _leaves(value, f"{prefix}{key}.")
+        elif not key.startswith("_"):
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def _label(runs: list[RunData], folder: Path, keys: list[str]) -> None:
+    for run in runs:
+        inside = str(run.folder.relative_to(folder))
+        told = [_told(key, run.settings[key]) for key in keys if key in run.settings]
+        run.label = ", ".join(told) if 0 < len(told) <= MOST else (inside if inside != "." else run.folder.name)
+    labels = [run.label for run in runs]
+    for run in runs:
+        if labels.count(run.label) > 1:
+            run.label = str(run.folder.relative_to(folder))
+
+
+def _order(run: RunData, keys: list[str]) -> list[tuple[bool, float, str]]:
+    """Order runs by what tells them apart: numbers by size, words by the alphabet."""
+    values = [run.settings.get(key) for key in keys]
+    return [(True, float(v), "") if isinstance(v, int | float) else (False, 0.0, str(v)) for v in values]
+
+
+def _told(key: str, value: Any) -> str:
+    """A group's choice by its name, a value with its key's."""
+    choice = "." not in key and isinstance(value, str)
+    return NAMES.get(value, value) if choice else f"{key.rpartition('.')[2]} {value}"

@@ -1,0 +1,118 @@
+"""Run folders in, one table out: a row a run, and their histories on demand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eoc.tracking.run_folder import METRICS, SETTINGS, SUMMARY, read_failure, read_settings, read_summary
+
+ELSEWHERE = {"wandb", "checkpoints", ".hydra", ".submitit"}  # folders that hold no runs
+
+
+def read_runs(folder: Path | str) -> pd.DataFrame:
+    """Read every run at or below ``folder``, one row each, sorted by path.
+
+    Columns: ``path``; ``status`` (``completed``, ``diverged``, ``failed`` or ``unfinished``) and ``why`` (it diverged
+    or failed); each group's choice (``model``, ``dataset``, ``schedule``, …); every value of the resolved config by
+    its dotted name (``model.depth``, ``seed``; lists as tuples); every final metric by its own name (``train/loss``,
+    ``lr_x_sharpness``); the best ones as ``best/…``; ``steps``, ``seconds`` and ``parameters``. What a run does not
+    have is missing.
+
+    Args:
+        folder: a run's, a sweep's, or one above them.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no run in it.
+    """
+    rows = [_row(path) for path in sorted(run_folders(folder))]
+    if not rows:
+        raise FileNotFoundError(f"there is no run ({SETTINGS}) in {folder}")
+    return pd.DataFrame(rows)
+
+
+def read_histories(runs: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read the metrics of ``runs`` step by step into one long table: ``path``, ``step`` and ``columns``.
+
+    Of rows with the same step (replayed after a restart) the last one counts; a torn last line of a run that was
+    killed while writing is left out, and so is a run without metrics. Metrics that a run did not measure are missing.
+
+    Args:
+        runs: rows of `read_runs`.
+        columns: names of metrics; None takes all.
+    """
+    wanted = None if columns is None else list(dict.fromkeys(["step", *columns]))
+    pieces = [pd.DataFrame(columns=["path", *(wanted or ["step"])])]
+    for path in runs["path"]:
+        history = _history(Path(path), wanted)
+        if history is not None and len(history):
+            history.insert(0, "path", path)
+            pieces.append(history)
+    return pd.concat(pieces[1:] or pieces, ignore_index=True).reindex(columns=pieces[0].columns if wanted else None)
+
+
+def run_folders(folder: Path | str) -> Iterator[Path]:
+    """Find the run folders at or below ``folder``.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    with os.scandir(folder) as found:
+        entries = list(found)
+    if any(entry.name == SETTINGS for entry in entries):
+        yield Path(folder)
+        return
+    for entry in entries:
+        if entry.is_dir() and entry.name not in ELSEWHERE:
+            yield from run_folders(entry.path)
+
+
+def _row(path: Path) -> dict[str, Any]:
+    said = read_settings(path)
+    row: dict[str, Any] = {"path": str(path), "status": "unfinished", "why": None}
+    row |= said["choices"]
+    row |= _leaves(said["config"], "")
+    failure = read_failure(path)
+    if failure is not None:
+        return row | {"status": "failed", "why": failure}
+    if not (path / SUMMARY).exists():
+        history = _history(path, ["step"])
+        return row | {"steps": int(history["step"].iloc[-1]) if history is not None and len(history) else 0}
+    summary = read_summary(path)
+    row["status"] = summary["status"]
+    row["why"] = summary["diverged"]["reason"] if summary["diverged"] else None
+    row |= {"steps": summary["steps"], "seconds": summary["wall_seconds"], "parameters": summary["parameters"]}
+    row |= summary["final"]
+    return row | {f"best/{name}": best["value"] for name, best in summary["best"].items()}
+
+
+def _leaves(node: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Flatten a config to its values; the names of classes (``_target_``) are not values."""
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{name}.")
+        elif not name.startswith("_"):
+            found[f"{prefix}{name}"] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def _history(path: Path, columns: list[str] | None) -> pd.DataFrame | None:
+    try:
+        written = (path / METRICS).read_bytes()
+    except FileNotFoundError:
+        return None
+    whole = written[: written.rfind(b"\n") + 1]
+    if not whole:
+        return None
+    wanted = None if columns is None else set(columns)
+    usecols = None if wanted is None else (lambda name: name in wanted)
+    table = pd.read_csv(BytesIO(whole), usecols=usecols)
+    if not table["step"].is_monotonic_increasing or not table["step"].is_unique:
+        table = table.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
+    return table

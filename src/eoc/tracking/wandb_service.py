@@ -1,0 +1,57 @@
+"""What lies behind W&B's interface: its service, what it says, and what it does not need to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from eoc.tracking.courier import Courier
+
+
+def quiet_wandb() -> None:
+    """Keep W&B from talking over the run, from asking for a key, and from reporting errors.
+
+    Where the server is dead, its reports of errors hold up the end of a program.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+
+@contextmanager
+def without_launch() -> Iterator[None]:
+    """Spare a run the second of computing that W&B takes to import its job queues, just to find none in use."""
+    name = "wandb.sdk.launch.inputs.internal"
+    if name in sys.modules or any(key.startswith("WANDB_LAUNCH") for key in os.environ):
+        yield
+        return
+    idle: Any = ModuleType(name)
+    idle.StagedLaunchInputs = lambda: SimpleNamespace(apply=lambda run: None)  # noqa: ARG005
+    sys.modules[name] = idle
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is idle:
+            del sys.modules[name]
+
+
+def service_process() -> Any:
+    """Return the process of W&B's service, where this program has started one."""
+    singleton = getattr(sys.modules.get("wandb.sdk.wandb_setup"), "_singleton", None)
+    return getattr(getattr(getattr(singleton, "_connection", None), "_proc", None), "_process", None)
+
+
+def end_service() -> None:
+    """End W&B's service, so that it holds up neither this program's end nor its next run."""
+    import wandb
+
+    process = service_process()
+    if process is not None:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait(timeout=1.0)
+    Courier("wandb teardown").finish(wandb.teardown, seconds=1.0)

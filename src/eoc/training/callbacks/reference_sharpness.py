@@ -1,0 +1,69 @@
+"""Logs λ by an independent solver, to check those that steer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from eoc.data import chunks
+from eoc.dynamics.curvature import HessianOperator
+from eoc.errors import real
+from eoc.training.callbacks.base import Measurement
+
+if TYPE_CHECKING:
+    from eoc.training.module import EdgeOfChaosModule
+
+
+class ReferenceSharpnessCallback(Measurement):
+    """``reference/sharpness``: λ by SciPy's implicitly restarted Lanczos (ARPACK) from a fresh random start.
+
+    It shares nothing with the tracker but the products, which this measures in float64; ``reference/lr_x_sharpness``
+    is η_t times it. Some hundred products each: for checks.
+
+    Args:
+        every: cadence in steps.
+        tolerance: relative, as ARPACK understands it.
+    """
+
+    def __init__(self, every: int = 50, tolerance: float = 1e-6) -> None:
+        super().__init__(every)
+        self.tolerance = real("tolerance", tolerance, above=0.0)
+
+    def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
+        """Both."""
+        return {"reference/sharpness", "reference/lr_x_sharpness"}
+
+    def before_step(self, module: EdgeOfChaosModule) -> None:
+        """Measure θ_t."""
+        if self.due(module.step):
+            self.at_end(module)
+
+    def after_step(self, module: EdgeOfChaosModule) -> None:
+        """Multiply by the rate that θ_t was given."""
+        if self.due(module.step) and "reference/sharpness" in module.metrics:
+            module.metrics["reference/lr_x_sharpness"] = module.metrics["lr"] * module.metrics["reference/sharpness"]
+
+    def at_end(self, module: EdgeOfChaosModule) -> None:
+        """Measure the present weights."""
+        data = module.dataset
+        weights = [weight.detach().double().requires_grad_() for weight in module.network.weights]
+
+        def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return module.loss(module.network.preactivations(inputs, weights)[-1], targets)
+
+        batches = chunks(data.train_inputs.double(), data.train_targets.double(), None)
+        if not all(weight.isfinite().all() for weight in weights):
+            return
+        operator = HessianOperator(loss, weights, batches, metric=module.network.rates)
+
+        def product(vector: np.ndarray) -> np.ndarray:
+            rows = torch.from_numpy(vector.reshape(1, -1)).to(operator.device)
+            return operator(rows)[0].cpu().numpy()
+
+        matrix = LinearOperator((operator.size, operator.size), matvec=product, dtype=np.float64)
+        start = np.random.default_rng(module.step).standard_normal(operator.size)
+        values = eigsh(matrix, k=1, which="LA", tol=self.tolerance, v0=start, return_eigenvectors=False)
+        self.write(module, "reference/sharpness", torch.tensor(values[0]))

@@ -1,0 +1,71 @@
+"""What makes a run the one that it is: a hash of its resolved settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from eoc.training.resume import KEPT
+
+COUNTED = (*KEPT, "trainer", "callbacks")
+SILENT = ("progress", "summary_figure", "checkpoint")  # callbacks that change no number
+RESOLVER = "run_identity"
+LENGTH = 12  # hexadecimal digits: two of a million runs agree by chance with probability 0.002
+
+
+def identity(config: DictConfig) -> str:
+    """Hash what determines a run's numbers; paths, loggers, progress, names and Hydra's own settings do not.
+
+    A value that is written as a path of the ``paths`` group (``${paths.data}``) is left out, so that a sweep's
+    folder may move; one that was given outright counts.
+
+    Args:
+        config: a composed config, with or without its ``hydra`` node.
+
+    Returns:
+        The first `LENGTH` hexadecimal digits of a SHA-256.
+    """
+    text = json.dumps(_counted(config), sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def _counted(config: DictConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for group in COUNTED:
+        node = config.get(group)
+        if isinstance(node, DictConfig):
+            settings |= _leaves(OmegaConf.to_container(node), config, f"{group}.")
+        else:
+            settings[group] = node
+    if config.get("ckpt_path") is not None:  # a run that starts elsewhere is another one
+        settings["ckpt_path"] = config.ckpt_path
+    return {key: value for key, value in settings.items() if key.split(".")[:2] not in _SILENT}
+
+
+_SILENT = [["callbacks", name] for name in SILENT]
+
+
+def _leaves(written: Any, config: DictConfig, prefix: str) -> dict[str, Any]:
+    """Flatten ``written``, a node with its interpolations as they stand, resolving those that are no paths."""
+    found: dict[str, Any] = {}
+    for name, value in written.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            found |= _leaves(value, config, f"{key}.")
+        elif "${paths." not in str(value):
+            resolved = OmegaConf.select(config, key) if "${" in str(value) else value
+            found[key] = _canonical(OmegaConf.to_object(resolved) if OmegaConf.is_config(resolved) else resolved)
+    return found
+
+
+def _canonical(value: Any) -> Any:
+    """One way to write a number: 2 for 2.0, which command lines do not tell apart."""
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+OmegaConf.register_new_resolver(RESOLVER, lambda *, _root_: identity(_root_), replace=True)

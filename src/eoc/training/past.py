@@ -1,0 +1,80 @@
+"""What a run finds in its folder: nothing, an earlier self that was cut off, or its own finished result."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from pytorch_lightning.utilities import rank_zero_only
+
+from eoc.errors import InvalidInput, RunFailure
+from eoc.tracking.run_folder import CHECKPOINT, FAILED, SETTINGS, SUMMARY, read_settings, read_summary, write_json
+
+
+class ToldToEnd(RunFailure):
+    """The run was stopped from outside: it is cut off, not failed."""
+
+
+def in_sweep() -> bool:
+    """Whether this run is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def leads() -> bool:
+    """Whether this is the first of the processes that share the run, the one that writes."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def in_queue() -> bool:
+    """Whether submitit runs this process, which ends it by its own rules (exit codes, SIGUSR2) and starts it again."""
+    return "SUBMITIT_EXECUTOR" in os.environ
+
+
+def finished_value(folder: Path, identity: str, objective: str) -> float | None:
+    """Return the objective of the finished run of these settings in ``folder``; None if there is no finished run.
+
+    Raises:
+        InvalidInput: if the folder holds a finished run of other settings.
+    """
+    if not (folder / SUMMARY).exists():
+        return None
+    if not was_here(folder, identity):
+        rule = "it holds a finished run of other settings; choose another folder, or leave hydra.sweep.subdir alone"
+        raise InvalidInput("hydra.sweep.subdir", folder.name, rule)
+    return value_of(read_summary(folder), objective)
+
+
+def value_of(summary: dict[str, Any], objective: str) -> float:
+    """Return the final value of the metric ``objective``; infinity if the run diverged or it was never defined."""
+    value = summary["final"].get(objective)
+    return float(value) if summary["status"] == "completed" and value is not None else math.inf
+
+
+def was_here(folder: Path, identity: str) -> bool:
+    """Whether the last run in ``folder`` had these settings."""
+    return (folder / SETTINGS).exists() and read_settings(folder)["identity"] == identity
+
+
+def last_checkpoint(folder: Path, max_steps: int) -> Path | None:
+    """Return the checkpoint from which the run that was cut off in ``folder`` can go on; None if there is none.
+
+    One that was cut off behind its last step has nothing to go on from: it starts anew.
+    """
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.exists():
+        return None
+    step = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    return checkpoint if step < max_steps else None
+
+
+def begin(folder: Path, identity: str, resolved: dict[str, Any]) -> None:
+    """Leave ``config.json``, and take back what an earlier attempt said of its end."""
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    chosen = {str(group): choice for group, choice in choices.items() if not str(group).startswith("hydra/")}
+    write_json(folder / SETTINGS, {"identity": identity, "choices": chosen, "config": resolved})
+    (folder / FAILED).unlink(missing_ok=True)

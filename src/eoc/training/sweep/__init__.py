@@ -1,0 +1,1 @@
+"""Sweeps: which jobs are left, running them whatever becomes of one, and what became of all."""

@@ -1,0 +1,106 @@
+"""Running the jobs that are left, and saying what became of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from eoc.errors import RunFailure
+from eoc.tracking.claim import is_claimed
+from eoc.tracking.run_folder import FAILED, LOCK
+from eoc.training.sweep.jobs import Job, is_finished, outcome
+from eoc.training.sweep.report import report
+
+Launch = Callable[[list[Job]], Any]
+KILLED = "the process that ran it ended without a word (killed, or out of memory or time)"
+
+
+def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, planning: float) -> None:
+    """Run what is left of a sweep and print what became of it.
+
+    Args:
+        jobs: all of its jobs.
+        launch: runs some of them, in whatever processes; returns when they have ended, raises if a process died.
+        folder: of the sweep.
+        resume: leave finished jobs as they are; False lets each of them refuse its folder.
+        planning: s that it took to compose the jobs.
+
+    Raises:
+        RunFailure: if a job failed or is missing.
+    """
+    own, twins = _apart(jobs)
+    before = {job.number for job in own if resume and is_finished(job)}
+    busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
+    left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
+    left.sort(key=lambda job: (job.folder or folder).exists())  # those that ended a process before come last
+    print(f"{len(own)} jobs in {folder}: {len(before)} finished before, {len(left)} to run", flush=True)
+    try:
+        if left:
+            _launch(left, launch)
+    finally:
+        outcomes = {job.number: outcome(job) for job in own}
+        print(report(own, outcomes, before, twins, folder, planning), flush=True)
+    unfinished = [each for each in outcomes.values() if each.status not in ("completed", "diverged")]
+    if unfinished:
+        raise RunFailure(
+            f"{len(unfinished)} of {len(own)} jobs have no result; {FAILED} in their folders says more, and the same "
+            f"command with hydra.sweep.dir={folder} runs what is left."
+        )
+
+
+def _apart(jobs: Sequence[Job]) -> tuple[list[Job], int]:
+    """Keep the first of the jobs that share a folder; return how many others there are."""
+    first: dict[Path, Job] = {}
+    for job in jobs:
+        if job.folder is not None:
+            first.setdefault(job.folder, job)
+    own = [job for job in jobs if job.folder is None or first[job.folder] is job]
+    return own, len(jobs) - len(own)
+
+
+def _launch(jobs: list[Job], launch: Launch) -> None:
+    """Launch all; if a process dies and takes others with it, run those it was busy with one by one, then go on."""
+    for job in jobs:
+        _failure(job).unlink(missing_ok=True)  # of an earlier attempt
+    while jobs:
+        start = time.time()
+        try:
+            launch(jobs)
+            _record_lost(jobs)
+            return
+        except Exception:
+            left = [job for job in jobs if not _ended(job)]
+            suspects = [job for job in left if _begun_since(job, start)]
+            if not suspects:
+                raise
+        for job in suspects:
+            with suppress(Exception):
+                launch([job])
+            _record_lost([job])
+        jobs = [job for job in left if job not in suspects]
+
+
+def _record_lost(jobs: Sequence[Job]) -> None:
+    """Record the end of those that a launcher has done with and that left neither a result nor an error."""
+    for job in jobs:
+        if not _ended(job) and outcome(job).status != "running":
+            _failure(job).parent.mkdir(parents=True, exist_ok=True)
+            _failure(job).write_text(f"{KILLED}\n")
+
+
+def _failure(job: Job) -> Path:
+    assert job.folder is not None
+    return job.folder / FAILED
+
+
+def _ended(job: Job) -> bool:
+    return outcome(job).status in ("completed", "diverged", "failed")
+
+
+def _begun_since(job: Job, moment: float) -> bool:
+    assert job.folder is not None
+    lock = job.folder / LOCK
+    return lock.exists() and lock.stat().st_mtime >= moment - 1.0  # file systems round time

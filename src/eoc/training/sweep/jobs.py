@@ -1,0 +1,106 @@
+"""The jobs of a sweep: where each belongs, and what its folder says has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from eoc.tracking.claim import is_claimed
+from eoc.tracking.run_folder import SUMMARY, read_failure, read_settings, read_summary
+from eoc.training.door import sentence
+from eoc.training.identity import identity
+
+
+@dataclass
+class Job:
+    """One cell of a sweep's grid.
+
+    Args:
+        number: its place in the grid, from 0.
+        overrides: what the command line and the grid set.
+        folder: where it runs; None if its config does not compose.
+        identity: the hash of its settings.
+        refusal: why its config does not compose.
+        words: the overrides that set it apart from the other jobs.
+    """
+
+    number: int
+    overrides: list[str]
+    folder: Path | None = None
+    identity: str | None = None
+    refusal: str | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: ``completed``, ``diverged``, ``failed``, ``running`` (elsewhere) or ``missing``."""
+
+    status: str
+    why: str = ""
+
+
+Compose = Callable[[list[str]], DictConfig]
+
+
+def plan(grid: Sequence[Sequence[str]], compose: Compose) -> list[Job]:
+    """Compose every job's config and find its folder, or the sentence that says why it does not compose.
+
+    Args:
+        grid: the overrides of each job.
+        compose: makes a job's config from its overrides.
+    """
+    jobs: list[Job] = []
+    shared = set.intersection(*map(set, grid)) if len(grid) > 1 else set()
+    before = HydraConfig.instance().cfg
+    try:
+        for number, overrides in enumerate(grid):
+            words = " ".join(word for word in overrides if word not in shared)
+            job = Job(number, list(overrides), words=words or "the only job")
+            jobs.append(job)
+            try:
+                config = compose(job.overrides)
+                with open_dict(config):
+                    config.hydra.job.num = config.hydra.job.id = number
+                HydraConfig.instance().cfg = config  # type: ignore[assignment]
+                subdir = str(OmegaConf.select(config, "hydra.sweep.subdir"))
+                job.folder = Path(config.hydra.sweep.dir).absolute() / subdir
+                job.identity = identity(config)
+            except Exception as error:
+                job.folder, job.refusal = None, sentence(error, job.overrides)
+                if job.refusal is None:
+                    raise
+    finally:
+        HydraConfig.instance().cfg = before
+    return jobs
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the job's own result lies in its folder (a result of other settings there is refused by the job)."""
+    if job.folder is None or not (job.folder / SUMMARY).exists():
+        return False
+    try:
+        return read_settings(job.folder)["identity"] == job.identity
+    except FileNotFoundError:
+        return False
+
+
+def outcome(job: Job) -> Outcome:
+    """Read what became of a job from its folder."""
+    if job.refusal is not None:
+        return Outcome("failed", job.refusal)
+    assert job.folder is not None
+    failure = read_failure(job.folder)
+    if failure is not None:
+        return Outcome("failed", failure)
+    if is_finished(job):
+        summary = read_summary(job.folder)
+        reason = f"step {summary['diverged']['step']}: {summary['diverged']['reason']}" if summary["diverged"] else ""
+        return Outcome(summary["status"], reason)
+    if is_claimed(job.folder):
+        return Outcome("running", "another process is at work in its folder")
+    return Outcome("missing", "cut off" if (job.folder / SUMMARY).parent.exists() else "not begun")

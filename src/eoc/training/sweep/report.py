@@ -1,0 +1,63 @@
+"""The table that ends a sweep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from eoc.tracking.run_folder import read_summary
+from eoc.training.sweep.jobs import Job, Outcome
+
+ORDER = ("completed", "diverged", "failed", "running", "missing")
+SHOWN = 20  # results with a remark that are listed; everything without a result is
+
+
+def report(
+    jobs: Sequence[Job],
+    outcomes: Mapping[int, Outcome],
+    before: set[int],
+    twins: int,
+    folder: Path,
+    planning: float,
+) -> str:
+    """Say how many jobs completed, diverged, failed and are missing, and each that is not simply completed."""
+    counts = Counter(outcome.status for outcome in outcomes.values())
+    said = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+    rows = [f"{len(jobs)} jobs: {said}"]
+    if twins:
+        rows.append(f"{twins} more have the settings of another")
+    for status in ORDER[1:]:
+        listed = [job for job in jobs if outcomes[job.number].status == status]
+        shown = listed[:SHOWN] if status == "diverged" else listed
+        rows += [f"{status:<9} {job.words}: {outcomes[job.number].why}" for job in shown]
+        if len(shown) < len(listed):
+            rows.append(f"{status:<9} and {len(listed) - len(shown)} more")
+    new = [job for job in jobs if job.number not in before and outcomes[job.number].status in ("completed", "diverged")]
+    overhead = overhead_of([read_summary(job.folder) for job in new if job.folder is not None])
+    if overhead is not None:
+        each = planning / len(jobs)
+        rows.append(
+            f"overhead  {overhead + each:.3f} s a job beside its steps: {each:.3f} s to plan it and {overhead:.3f} s "
+            "(median) around the run"
+        )
+    rows.append(f"results   {folder}")
+    line = "─" * min(max(map(len, rows)), 120)
+    return "\n".join([line, *rows, line])
+
+
+def overhead_of(summaries: Iterable[Mapping[str, Any]]) -> float | None:
+    """Median seconds a job took beside its steps; None if no process ran two, since the first one's are imports.
+
+    A job's time is counted from the end of the one before it in the same process.
+    """
+    processes: dict[str, list[tuple[float, float]]] = {}
+    for summary in summaries:
+        processes.setdefault(summary["process"], []).append((summary["ended"], summary["training_seconds"]))
+    beside = []
+    for ended in map(sorted, processes.values()):
+        beside += [end - previous - training for (previous, _), (end, training) in pairwise(ended)]
+    return median(beside) if beside else None

@@ -1,0 +1,39 @@
+"""What became of a search: its jobs, and the best of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from eoc.errors import RunFailure
+from eoc.tracking.run_folder import FAILED, SETTINGS, read_settings
+from eoc.training.sweep.jobs import Job, outcome
+from eoc.training.sweep.report import report
+
+RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
+
+
+def conclude(folder: Path) -> None:
+    """Print how many jobs of a search completed, diverged and failed, and the values that were found best.
+
+    Args:
+        folder: of the sweep.
+
+    Raises:
+        RunFailure: if a job failed or is missing.
+    """
+    jobs = []
+    for number, path in enumerate(sorted(path.parent for path in folder.glob(f"**/{SETTINGS}"))):
+        said = read_settings(path)
+        jobs.append(Job(number, [], path, said["identity"], words=path.name))
+    outcomes = {job.number: outcome(job) for job in jobs}
+    print(report(jobs, outcomes, set(), 0, folder, 0.0), flush=True)
+    if (folder / RESULTS).exists():
+        best = OmegaConf.load(folder / RESULTS)
+        assert isinstance(best, DictConfig)
+        found = ", ".join(f"{key}={value}" for key, value in best.get("best_params", {}).items())
+        print(f"best      {found}: {best.get('best_value')}", flush=True)
+    lost = [each for each in outcomes.values() if each.status not in ("completed", "diverged")]
+    if lost:
+        raise RunFailure(f"{len(lost)} of {len(jobs)} jobs have no result; {FAILED} in their folders says more.")

@@ -1,0 +1,80 @@
+"""Hydra's own sweeper, which leaves finished jobs out, survives those that fail, and says what became of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from eoc.training.sweep.jobs import Job
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination of the given values, in any launcher.
+
+    Args:
+        max_batch_size: jobs that the launcher is given at once; None: all.
+        params: further overrides, as Hydra's basic sweeper takes them.
+        grids: several grids of such overrides, each beside ``params``: their union is run. None: one grid.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        grids: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, params=params)
+        self.grids = list(grids) if grids else [{}]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take Hydra's objects, with a config loader that remembers."""
+        from eoc.training.sweep.loader import RememberingLoader  # here, since Hydra imports plugins for --help too
+
+        context = HydraContext(RememberingLoader(hydra_context.config_loader), hydra_context.callbacks)
+        super().setup(hydra_context=context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the jobs that are left.
+
+        Raises:
+            RunFailure: if one failed or is missing.
+        """
+        from eoc.training.sweep.drive import drive
+        from eoc.training.sweep.jobs import plan
+
+        config, launcher, context = self.config, self.launcher, self.hydra_context
+        assert config is not None
+        assert launcher is not None
+        assert context is not None
+        start = time.perf_counter()
+        folder = Path(config.hydra.sweep.dir).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
+        loader = context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        cells: list[list[str]] = []
+        for grid in self.grids:
+            words = [*self._parse_config(), *(f"{key}={value}" for key, value in grid.items()), *arguments]
+            cells += self.split_arguments(parser.parse_overrides(words), max_batch_size=None)[0]
+        jobs = plan(cells, lambda words: loader.load_sweep_config(config, words))
+
+        def launch(some: list[Job]) -> None:
+            for batch in self.split_overrides_to_chunks([_placed(job, folder) for job in some], self.max_batch_size):
+                launcher.launch(batch, initial_job_idx=0)
+
+        planning = time.perf_counter() - start
+        drive(jobs, launch, folder, resume=config.sweep.resume, planning=planning)
+
+
+def _placed(job: Job, folder: Path) -> list[str]:
+    """Name the folder that was found for a job, however the launcher numbers it."""
+    assert job.folder is not None
+    return [*job.overrides, f"hydra.sweep.subdir='{job.folder.relative_to(folder)}'"]

@@ -1,0 +1,105 @@
+"""The statistics and verdicts, against closed forms and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from eoc.analysis.claims.base import (
+    FAILS,
+    HOLDS,
+    PARTLY,
+    UNKNOWN,
+    Estimate,
+    bootstrap,
+    judge,
+    late,
+    line,
+    mean,
+    rank_correlation,
+    slope,
+    slopes,
+    worst,
+)
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 11, 12, 40])
+def test_the_interval_of_a_mean_is_students(count):
+    values = np.random.default_rng(count).normal(3.0, 2.0, count)
+    measured = mean(values)
+    low, high = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+    assert measured.value == pytest.approx(values.mean())
+    assert (measured.low, measured.high) == pytest.approx((low, high), rel=3e-3)
+
+
+def test_undefined_values_are_left_out_and_one_value_has_no_interval():
+    assert mean([1.0, NAN, 3.0]).value == 2.0
+    assert str(mean([2.0, NAN])) == "2"
+    assert np.isnan(mean([NAN]).value)
+
+
+def test_an_exponent_is_found_exactly():
+    depth = np.array([3.0, 5.0, 9.0, 17.0])
+    assert slope(depth, 0.7 * depth**-1.5) == pytest.approx(-1.5)
+    assert np.isnan(slope([3.0, 3.0], [1.0, 2.0]))
+    assert slope([1, 2, 4], [1.0, NAN, 16.0]) == pytest.approx(2.0)
+    cells = pd.DataFrame({"seed": [0, 0, 1, 1], "l": [1, 2, 1, 2], "y": [1.0, 2.0, 1.0, 8.0]})
+    assert slopes(cells, "l", "y").value == pytest.approx(2.0)  # of exponents 1 and 3
+
+
+def test_the_slope_of_a_line_and_its_interval_are_those_of_the_regression():
+    generator = np.random.default_rng(2)
+    x = np.repeat([1.0, 2.0, 3.0, 5.0], 3)
+    y = 0.5 * x + generator.normal(0, 0.3, 12)
+    fit = stats.linregress(x, y)
+    half = stats.t.ppf(0.975, 10) * fit.stderr
+    measured = line(x, y)
+    assert measured.value == pytest.approx(fit.slope)
+    assert (measured.low, measured.high) == pytest.approx((fit.slope - half, fit.slope + half), rel=1e-3)
+    assert np.isnan(line([1, 1], [2, 3]).value)
+    assert str(line([1, 2], [2, 4])) == "2"
+
+
+def test_rank_correlation_is_spearmans_with_ties():
+    pairs = np.random.default_rng(0).integers(0, 6, (40, 2))
+    assert rank_correlation(pairs) == pytest.approx(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+    assert np.isnan(rank_correlation(np.array([[1, 2], [1, 3]])))
+
+
+def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    covered = 0
+    for seed in range(200):
+        measured = bootstrap(generator.normal(0, 1, (30, 1)), np.mean, draws=300, seed=seed)
+        covered += measured.low <= 0.0 <= measured.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (Estimate(0.0, -0.1, 0.1), HOLDS),
+        (Estimate(0.0, NAN, NAN), HOLDS),
+        (Estimate(0.1, -0.1, 0.3), PARTLY),  # the interval reaches out
+        (Estimate(0.25, 0.22, 0.28), PARTLY),  # within the slack
+        (Estimate(0.4, 0.3, 0.5), FAILS),
+        (Estimate(NAN, NAN, NAN), UNKNOWN),
+    ],
+)
+def test_verdicts(measured, verdict):
+    assert judge(measured, -0.2, 0.2, slack=0.1) == verdict
+
+
+def test_the_verdict_of_several():
+    assert worst([HOLDS, HOLDS]) == HOLDS
+    assert worst([HOLDS, FAILS]) == worst([PARTLY]) == PARTLY
+    assert worst([FAILS, FAILS]) == FAILS
+
+
+def test_late_is_the_last_share():
+    assert late([1.0, 2.0, NAN, 4.0]).tolist() == [4.0]
+    assert late(np.arange(10), 0.1).tolist() == [9.0]

@@ -1,0 +1,204 @@
+"""Each experiment's criteria on cells made by hand: they hold where they should, and fail where they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eoc.analysis.claims import catapult, concentration, coordinate_check, cosines, depth_curvature, lr_transfer
+from eoc.analysis.claims import geometric_schedule as geometric
+from eoc.analysis.claims.base import FAILS, HOLDS
+
+SETTING = {"model.width": 8, "model.growth": 2.0, "model.richness": 1.0, "model.activation": "relu"}
+DEPTHS = (3, 5, 9, 17)
+
+
+def verdicts(claims) -> dict[str, str]:
+    return {claim.name: claim.verdict for claim in claims}
+
+
+def grid(models, depths=DEPTHS, seeds=range(8), **columns) -> pd.DataFrame:
+    rows = [
+        {**SETTING, "model": model, "model.depth": depth, "seed": seed, "status": "completed", **columns}
+        for model in models
+        for depth in depths
+        for seed in seeds
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_depth_curvature_judges_exponents_and_spread():
+    models = ["nup", "nup_growth_0", "nup_growth_3", "mup", "ntp", "mup_inverse_depth"]
+    cells = grid(models, seeds=range(60))
+    exponent = cells["model"].map({"mup": 1.0, "ntp": 1.0, "nup_growth_3": 0.4}).fillna(0.0)
+    noise = np.random.default_rng(0).normal(0, 0.02, len(cells))
+    noise *= np.where(cells["model"] == "nup_growth_0", cells["model.depth"] / 3, 1.0)
+    cells["sharpness"] = cells["model.depth"] ** exponent * np.exp(noise)
+    assert set(verdicts(depth_curvature.claims(cells)).values()) == {HOLDS}
+    cells["sharpness"] *= cells["model.depth"]
+    found = verdicts(depth_curvature.claims(cells))
+    assert found["nup_flat_relu"] == found["mup_inverse_depth_flat"] == FAILS
+    assert found["nup_spread"] == HOLDS  # a factor common to all seeds is no spread
+    assert len(depth_curvature.figure(cells).axes) == 3
+
+
+def coordinates(model: str, depth_power: float, profile: float) -> pd.DataFrame:
+    cells = grid([model]).assign(profile=profile, unevenness=1.2)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.01, len(cells)))
+    cells["preactivations"] = cells["model.depth"] ** depth_power * noise
+    cells["output"] = cells["preactivations"]
+    wide = cells.assign(**{"model.width": 16})
+    return pd.concat([cells.assign(**{"model.width": 4}), cells, wide], ignore_index=True)
+
+
+def test_coordinate_check_passes_what_does_not_move():
+    parts = [coordinates("nup", 0.0, -1.0), coordinates("mup", 1.0, 0.0), coordinates("nup_growth_0", 0.0, 0.0)]
+    cells = pd.concat(parts, ignore_index=True)
+    assert set(verdicts(coordinate_check.claims(cells)).values()) == {HOLDS}
+    checks = coordinate_check.checks(cells).set_index("model")
+    assert checks["passes"].to_dict() == {"nup": True, "mup": False, "nup_growth_0": True}
+    assert checks.loc["mup", "output, depth"] == pytest.approx(1.0, abs=0.05)
+    assert checks.loc["mup", "output, width"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_concentration():
+    parts = []
+    for growth, power in ((0.0, 1.0), (2.0, 0.0)):
+        for activation, factor in (("relu", 1.0), ("abs", 0.5)):
+            part = grid(["ntp"]).assign(**{"model.growth": growth, "model.activation": activation})
+            part["deviation"] = factor * part["model.depth"] ** power * (1 + 0.01 * part["seed"])
+            parts.append(part.assign(mean=1.0 + 0.01 * part["seed"]))
+    cells = pd.concat(parts, ignore_index=True)
+    assert set(verdicts(concentration.claims(cells)).values()) == {HOLDS}
+    swapped = cells.assign(**{"model.growth": 2.0 - cells["model.growth"]})
+    assert set(verdicts(concentration.claims(swapped)).values()) == {HOLDS, FAILS}
+
+
+def rates(model: str, octaves: float, richness: float = 1.0) -> pd.DataFrame:
+    """Loss parabolas in log η whose vertex moves by ``octaves`` per doubling of depth, off the grid's points."""
+    rows = []
+    for depth in DEPTHS:
+        for seed in (0, 1):
+            for step in range(-12, 13):
+                vertex = 0.2 + octaves * np.log2(depth / 3) + 0.02 * seed
+                loss = 0.01 * np.exp(0.3 * (step / 2 - vertex) ** 2)
+                row = {**SETTING, "model": model, "model.richness": richness, "model.depth": depth, "seed": seed}
+                rows.append({**row, "status": "completed", "schedule.rate": 2.0 ** (step / 2), "loss": loss})
+    return pd.DataFrame(rows)
+
+
+def test_lr_transfer_finds_the_vertex_between_the_grids_points():
+    best = lr_transfer.optima(rates("nup", -0.5))
+    expected = 0.2 - 0.5 * np.log2(best["model.depth"] / 3) + 0.02 * best["seed"]
+    np.testing.assert_allclose(np.log2(best["rate"]), expected, atol=1e-9)
+    assert best["inside"].all()
+
+
+def test_lr_transfer_judges_drift():
+    cells = pd.concat([rates("nup", -0.6), rates("mup", -1.2), rates("nup_growth_1_5", 0.1)], ignore_index=True)
+    found = {claim.name: claim for claim in lr_transfer.claims(cells)}
+    assert found["nup_drift"].verdict == FAILS
+    assert found["nup_drift"].measured.value == pytest.approx(-0.6)
+    assert found["mup_drift"].verdict == found["nup_growth_1_5_drift"].verdict == HOLDS
+    assert "νP, γ = 1.5" in found["flat_setting"].remark
+    table = lr_transfer.drifts(cells).set_index("model")
+    # tuned at depth 3, used at 17: exp(0.3·(0.6·log2(17/3))²), up to the grid's distance
+    assert table.loc["nup", "price"] == pytest.approx(np.exp(0.3 * (0.6 * np.log2(17 / 3)) ** 2), rel=0.2)
+
+
+def test_a_diverged_run_is_never_the_best():
+    cells = rates("nup", 0.0)
+    cells.loc[cells["schedule.rate"] > 1.0, "loss"] = np.inf
+    best = lr_transfer.optima(cells)
+    assert (best["rate"] <= 1.0).all()
+    assert np.isfinite(lr_transfer.drifts(cells)["drift"]).all()
+
+
+def test_cosines_identity_and_prediction():
+    generator = np.random.default_rng(0)
+    cells = grid(["nup", "mup"]).assign(phase="stable", identity_error=1e-12, first_cosine=0.95, late_cosine=0.3)
+    cells["schedule.rate"], cells["schedule.kappa"] = 0.3, np.nan
+    cells["late_previous"], cells["late_product"] = -0.95, 1.0
+    cells["early_cosine"] = generator.uniform(0, 1, len(cells))
+    cells["early_distance"] = generator.uniform(0, 1, len(cells))
+    cells["kernel_change"] = cells["early_cosine"] ** 3
+    cells["test_accuracy"] = generator.uniform(0, 1, len(cells))
+    edge = cells.assign(phase="edge of stability", late_cosine=0.01)
+    beyond = cells.assign(phase="catapult", late_cosine=-0.05)
+    found = {claim.name: claim for claim in cosines.claims(pd.concat([cells, edge, beyond], ignore_index=True))}
+    assert found["predicts_features"].measured.value == pytest.approx(1.0)
+    assert found["predicts_accuracy"].verdict == FAILS
+    assert {claim.verdict for name, claim in found.items() if name != "predicts_accuracy"} == {HOLDS}
+
+
+def history(**columns) -> dict[str, np.ndarray]:
+    return {name: np.asarray(values, dtype=float) for name, values in columns.items()}
+
+
+def test_the_phase_of_a_run():
+    steps = 100
+    flat = np.full(steps, 0.5)
+    falling = np.geomspace(1.0, 0.1, steps)
+    run = {"train/loss": falling, "sharpness": flat, "lr_x_sharpness": flat}
+    assert catapult._measure(history(**run))["phase"] == "monotone"
+    at_edge = history(**{**run, "lr_x_sharpness": np.full(steps, 1.97)})
+    assert catapult._measure(at_edge)["phase"] == "edge of stability"
+    spike = falling.copy()
+    spike[5] = 3 * falling[4]
+    thrown = catapult._measure(history(**{**run, "train/loss": spike, "sharpness": np.r_[2.0, flat[1:]]}))
+    assert thrown["phase"] == "catapult"
+    assert thrown["spike"] == pytest.approx(3.0)
+    assert thrown["sharpness_ratio"] == 0.25
+
+
+def test_catapult_claims():
+    rows = []
+    for depth in (3, 5, 9):
+        for rate in (0.5, 1.5, 2.5, 3.5, 6.0, 12.0):
+            phase = "monotone" if rate < 2 else "catapult" if rate < 12 else "diverged"
+            row = {**SETTING, "model": "nup", "model.depth": depth, "seed": 0, "schedule.rate": rate, "phase": phase}
+            rows.append({**row, "spike": 1.5 if rate > 2 else 1.0, "sharpness_ratio": 0.5})
+    cells = pd.DataFrame(rows)
+    assert set(verdicts(catapult.claims(cells)).values()) == {HOLDS}
+    cells.loc[(cells["model.depth"] == 9) & (cells["schedule.rate"] > 2), "phase"] = "diverged"
+    found = verdicts(catapult.claims(cells))
+    assert found["nup_limit_flat"] == found["relu_stands_more"] == FAILS
+
+
+def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
+    rows = []
+    for seed in (0, 1):
+        for steps in (600, 3000):
+            for schedule, kappa in (("geometric", 1.5), ("geometric", 2.5), ("constant", None)):
+                level = kappa * hold if kappa else late_constant
+                rows.append(
+                    {
+                        **SETTING,
+                        "rule": f"geometric κ = {kappa}" if kappa else "constant 2.5/λ₀",
+                        "model": "nup",
+                        "model.depth": 4,
+                        "seed": seed,
+                        "status": "completed",
+                        "schedule": schedule,
+                        "schedule.kappa": kappa,
+                        "trainer.max_steps": steps,
+                        "seconds": 1.0,
+                        **dict.fromkeys(["product", "product_low", "product_high", "product_end"], level),
+                        **dict.fromkeys(["reference_smallest", "reference_largest"], level),
+                        "solvers_differ": 1e-4,
+                        "share_beyond": float(level > 2),
+                        "sharpness": 3.0 - level,
+                        **dict.fromkeys(["loss", "loss_largest", "loss_peak", "train_loss", "test_loss"], 0.1),
+                        "loss_start": 0.5,
+                        "test_accuracy": 0.9,
+                    }
+                )
+    rows = [row for row in rows if not (row["trainer.max_steps"] == 3000 and row["schedule.kappa"] == 1.5)]
+    return pd.DataFrame(rows)
+
+
+def test_geometric_schedule_claims():
+    assert set(verdicts(geometric.claims(geometric_cells(1.001, 2.05))).values()) == {HOLDS}
+    found = verdicts(geometric.claims(geometric_cells(1.1, 3.0)))
+    assert found["holds_kappa"] == found["holds_kappa_long"] == found["constant_fades"] == FAILS

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.func import functional_call, jacrev
+
+from eoc.dynamics.tangent_kernel import infinite_tangent_kernel, kernel_deviation, tangent_kernel
+from eoc.model import MLP, PARAMETERIZATIONS
+from layerwise import sphere
+
+
+def net(parameterization: str = "ntp", **settings) -> MLP:
+    return MLP(6, 3, parameterization=parameterization, **{"depth": 4, "width": 5, "growth": 1.0, "seed": 2} | settings)
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_against_the_jacobian_in_the_weights(parameterization):
+    network, inputs = net(parameterization).double(), sphere(4, 6)
+    jacobians = jacrev(lambda p: functional_call(network, p, (inputs,)).flatten())(dict(network.named_parameters()))
+    parts = [j.flatten(1) @ j.flatten(1).T for j in jacobians.values()]
+    expected = sum(rate * part for rate, part in zip(network.rates, parts, strict=True))
+    torch.testing.assert_close(tangent_kernel(network, inputs), expected.detach(), rtol=1e-10, atol=1e-12)
+    assert all(weight.grad is None for weight in network.weights)
+
+
+def test_a_linear_network_of_infinite_width_in_closed_form():
+    # φ(s) = s: ρ_k = ⟨x, x'⟩/m_0 in every layer and ρ' = 1, so that K^∞ = l·⟨x, x'⟩/m_0.
+    inputs = sphere(5, 6)
+    for depth in (2, 3, 6):
+        kernel = infinite_tangent_kernel(net(depth=depth, activation=[1.0, 0.0]), inputs)
+        torch.testing.assert_close(kernel, depth * inputs @ inputs.T / 6)
+
+
+def test_two_relu_layers_in_closed_form():
+    # f = c·B·relu(Ax): readout part arc-cosine kernel of degree 1, input part ⟨x, x'⟩/m_0 times that of degree 0.
+    inputs = sphere(5, 6)
+    rho = (inputs @ inputs.T / 6).clamp(-1, 1)
+    angle = torch.acos(rho)
+    first = (angle.sin() + (math.pi - angle) * rho) / math.pi
+    zeroth = (math.pi - angle) / math.pi
+    torch.testing.assert_close(
+        infinite_tangent_kernel(net(depth=2), inputs), first + rho * zeroth, rtol=1e-7, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "abs", "leaky_relu", [0.3, 0.9]])
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_wide_networks_come_close(parameterization, activation):
+    inputs = sphere(4, 6)
+
+    def deviation(width: int) -> float:
+        settings = {"width": width, "growth": 0.0, "activation": activation}
+        return sum(kernel_deviation(net(parameterization, seed=s, **settings), inputs).item() for s in range(3)) / 3
+
+    narrow, wide = deviation(64), deviation(1024)
+    assert wide < 0.12
+    assert wide < 0.5 * narrow  # 1/√width would be a quarter
+
+
+@pytest.mark.parametrize("richness", [0.3, 3.0])
+def test_richness_leaves_the_limit(richness):
+    inputs = sphere(4, 6)
+    plain, rich = (infinite_tangent_kernel(net("nup", richness=r), inputs) for r in (1.0, richness))
+    torch.testing.assert_close(rich, plain)
+    # νP: each of the l parts weighs 1/(l−1); the kernel's diagonal is l/(l−1)
+    torch.testing.assert_close(plain.diagonal(), torch.full((4,), 4 / 3, dtype=torch.float64))

@@ -1,0 +1,96 @@
+"""A sweep on a real SLURM: an array of jobs, one requeued in its middle, one killed, and the same command again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from eoc.analysis import read_runs
+from eoc.tracking.claim import is_claimed
+from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_settings
+from slurm.cluster import client, cluster
+from support import trained
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    *("dataset.n_train=60", "dataset.n_test=40", "model.depth=3", "model.width=6", "logger=csv"),
+    *("~callbacks.summary_figure", "~callbacks.curvature", "callbacks.checkpoint.every=20", "trainer.max_steps=800"),
+)
+QUEUE = (
+    *("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"),
+    *("hydra.launcher.timeout_min=30", "hydra.launcher.signal_delay_s=10"),
+)
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Mapping[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="slurm") as folder, cluster(Path(folder), cores=2) as environment:
+        python_path = os.pathsep.join([str(ROOT / "src"), environment.get("PYTHONPATH", "")])
+        yield {**environment, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+
+
+def command(sweep: Path, *overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, f"hydra.sweep.dir={sweep}", *overrides]
+
+
+def folder_of(sweep: Path, seed: int) -> Path | None:
+    for settings in sweep.glob(f"*/{SETTINGS}"):
+        if read_settings(settings.parent)["config"]["seed"] == seed:
+            return settings.parent
+    return None
+
+
+def wait_for(what: Callable[[], object], driver: subprocess.Popen[str], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.1)
+
+
+def test_a_sweep_survives_a_requeue_and_a_kill_and_is_completed_by_the_same_command(slurm, tmp_path):
+    sweep, alone = tmp_path / "sweep", tmp_path / "alone"
+    driver = subprocess.Popen(
+        command(sweep, *QUEUE, "seed=0,1,2"), env=slurm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: (folder := folder_of(sweep, 0)) and (folder / CHECKPOINT).exists(), driver)
+        (array,) = {job.partition("_")[0] for job in client(slurm, "squeue", "--noheader", "--format=%i").split()}
+        client(slurm, "scancel", "--signal=USR2", f"{array}_0")
+        wait_for(lambda: (folder := folder_of(sweep, 1)) and (folder / CHECKPOINT).exists(), driver)
+        holder = (folder_of(sweep, 1) / LOCK).read_text()
+        os.kill(int(re.search(r"process (\d+)", holder).group(1)), signal.SIGKILL)
+        out, err = driver.communicate(timeout=240)
+    finally:
+        driver.kill()
+        subprocess.run(["scancel", "--user=root"], env=slurm, timeout=30, check=False)
+    assert driver.returncode == 2, out + err
+    assert "3 jobs: 2 completed, 1 failed" in out, out + err
+    assert "failed    seed=1: the process that ran it ended without a word" in out
+    assert (folder_of(sweep, 1) / FAILED).exists()
+
+    logs = "".join(path.read_text() for path in sweep.glob(f".submitit/{array}_0/*.out"))
+    assert re.search(r"Going on from step \d+0 of", logs), logs
+    trained(alone, *SMALL, "seed=0", small=False)
+    assert (folder_of(sweep, 0) / METRICS).read_bytes() == (alone / METRICS).read_bytes()
+
+    stamps = {seed: (folder_of(sweep, seed) / SUMMARY).stat().st_mtime_ns for seed in (0, 2)}
+    done = subprocess.run(command(sweep, *QUEUE, "seed=0,1,2"), env=slurm, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 finished before, 1 to run" in done.stdout
+    assert {seed: (folder_of(sweep, seed) / SUMMARY).stat().st_mtime_ns for seed in (0, 2)} == stamps
+    runs = read_runs(sweep)
+    assert sorted(runs["seed"]) == [0, 1, 2]
+    assert set(runs["status"]) == {"completed"}
+    assert set(runs["steps"]) == {800}
+    assert not any(is_claimed(Path(path)) for path in runs["path"])
+    assert client(slurm, "squeue", "--noheader") == ""

@@ -1,0 +1,91 @@
+"""Parallel processes, submitit's and a search: a job that is killed or diverges takes no other with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import hydra_plugins.eoc_sweeps.queue as queue
+from eoc.errors import RunFailure
+from eoc.tracking.run_folder import FAILED, SETTINGS, SUMMARY, read_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = (
+    *("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4"),
+    *("logger=csv", "callbacks=none"),
+)
+
+
+def swept(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python train.py -m`` into ``folder / "sweep"``."""
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, f"hydra.sweep.dir={folder / 'sweep'}", *overrides]
+    paths = os.pathsep.join([str(ROOT / "src"), str(Path(__file__).parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=400)
+
+
+def seeds(folder: Path, file: str) -> set[int]:
+    """The seeds of the jobs that left ``file``."""
+    paths = [path.parent for path in (folder / "sweep").glob(f"*/{SETTINGS}")]
+    return {read_settings(path)["config"]["seed"] for path in paths if (path / file).exists()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]], ids=lambda it: it[0])
+def test_a_process_that_is_killed_takes_no_other_job_with_it(tmp_path, launcher):
+    name, *more = launcher
+    saboteur = "+callbacks.saboteur={_target_: saboteur.Saboteur, seed: 1}"
+    done = swept(tmp_path, f"hydra/launcher={name}", *more, saboteur, "seed=0,1,2")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "3 jobs: 2 completed, 1 failed" in done.stdout, done.stdout + done.stderr
+    assert "failed    seed=1: the process that ran it ended without a word" in done.stdout
+    assert seeds(tmp_path, SUMMARY) == {0, 2}
+    assert seeds(tmp_path, FAILED) == {1}
+
+
+@pytest.mark.slow
+def test_a_search_finds_the_rate_that_does_not_diverge_and_goes_on_without_repeating_a_job(tmp_path):
+    search = (
+        *("hydra/sweeper=best_rate", "hydra.sweeper.n_trials=6", "hydra/sweeper/sampler=random", "schedule=constant"),
+        "hydra.sweeper.params={schedule.rate: 'choice(0.5, 1e9)'}",
+    )
+    first = swept(tmp_path, *search)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "2 jobs: 1 completed, 1 diverged" in first.stdout
+    assert re.search(r"^best +schedule.rate=0.5: 0\.\d+$", first.stdout, re.MULTILINE)
+    best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
+    assert best.best_params == {"schedule.rate": 0.5}
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob(f"*/{SUMMARY}")}
+    again = swept(tmp_path, *search)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob(f"*/{SUMMARY}")} == stamps
+
+
+def test_without_submitit_the_remedy_is_said(monkeypatch):
+    monkeypatch.setattr(queue, "BaseSubmititLauncher", None)
+    with pytest.raises(RunFailure, match=r"needs submitit, which is not installed: pip install -e '\.\[slurm\]'"):
+        queue.SlurmLauncher(partition=None).setup()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 7_0; echo 7_2", {"7_0", "7_2"}),
+        ("exit 0", set()),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", set()),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", None),
+    ],
+)
+def test_the_queue_is_asked_for_the_jobs_that_are_left(tmp_path, monkeypatch, script, expected):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{script}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert queue._in_queue({"7", "8"}) == expected
+    assert "--jobs=7,8" in (tmp_path / "asked").read_text()

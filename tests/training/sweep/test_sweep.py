@@ -1,0 +1,239 @@
+"""A sweep survives its jobs, goes on where it stopped, and says what became of each."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import eoc.training.run as run_room
+from eoc.analysis import read_runs
+from eoc.tracking.claim import claimed, is_claimed
+from eoc.tracking.csv_log import CSVLog
+from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_metrics, read_settings
+from eoc.training.door import GUARDED, TRACEBACKS
+from eoc.training.sweep.report import overhead_of
+from support import Crash, crash_at, trained
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = (
+    *("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4"),
+    *("logger=csv", "~callbacks.summary_figure", "callbacks.checkpoint.every=1", "~callbacks.curvature"),
+)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable]:
+    """Run ``python train.py -m`` into one folder in this process; returns exit code, stdout and stderr."""
+    for name in (TRACEBACKS, GUARDED):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+    def call(*overrides: str) -> tuple[object, str, str]:
+        GlobalHydra.instance().clear()
+        folders = [f"paths.runs={tmp_path / 'runs'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+        monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, *folders, *overrides])
+        code: object = 0
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield call
+    GlobalHydra.instance().clear()
+
+
+def folders(tmp_path: Path) -> dict[int, Path]:
+    """The run folders of a sweep by their seed."""
+    paths = [path.parent for path in (tmp_path / "sweep").rglob(SETTINGS)]
+    return {read_settings(path)["config"]["seed"]: path for path in paths}
+
+
+def sabotage(monkeypatch: pytest.MonkeyPatch, seed: int, act: Callable[[], Any]) -> None:
+    """Let the job of one seed do something else than build its trainer."""
+    build = run_room.build_trainer
+
+    def bad(config: Any, *args: Any) -> Any:
+        return act() if config.seed == seed else build(config, *args)
+
+    monkeypatch.setattr(run_room, "build_trainer", bad)
+
+
+def test_a_bug_and_an_exit_are_recorded_and_the_others_go_on(sweep, tmp_path, monkeypatch):
+    sabotage(monkeypatch, 0, lambda: {}["a bug"])
+    code, out, _ = sweep("seed=0,1")
+    assert code == 2
+    assert "2 jobs: 1 completed, 1 failed" in out
+    assert "failed    seed=0: KeyError: 'a bug'" in out
+    text = (folders(tmp_path)[0] / FAILED).read_text()
+    assert text.startswith("KeyError: 'a bug'\n\nTraceback (most recent call last):\n")
+    assert "in build_trainer" not in text
+    assert text.endswith("KeyError: 'a bug'\n")
+
+    sabotage(monkeypatch, 2, lambda: sys.exit(3))
+    code, out, _ = sweep("seed=1,2,3")
+    assert code == 2
+    assert "3 jobs: 2 completed, 1 failed" in out
+    assert (folders(tmp_path)[2] / FAILED).read_text() == "The run was ended by exit(3).\n"
+
+
+def test_the_same_command_runs_what_is_left_and_a_larger_grid_keeps_its_cells(sweep, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        sabotage(patch, 1, lambda: {}["a bug"])
+        sweep("seed=0,1")
+    first = folders(tmp_path)
+    stamp = (first[0] / METRICS).stat().st_mtime_ns
+    loads: list[Any] = []
+    build = run_room.build_module
+    monkeypatch.setattr(run_room, "build_module", lambda config: loads.append(config.seed) or build(config))
+    code, out, err = sweep("seed=2,1,0")
+    assert (code, err) == (0, "")
+    assert "3 jobs in" in out
+    assert "1 finished before, 2 to run" in out
+    assert "3 jobs: 3 completed" in out
+    assert sorted(loads) == [1, 2]
+    assert (first[0] / METRICS).stat().st_mtime_ns == stamp
+    now = folders(tmp_path)
+    assert {seed: now[seed] for seed in first} == first
+    assert not (now[1] / FAILED).exists()
+
+
+def test_several_grids_are_run_as_their_union(sweep, tmp_path):
+    grids = "hydra.sweeper.grids=[{seed: '0,1'}, {seed: '1,2', optimizer: momentum}, {seed: '1'}]"
+    code, out, _ = sweep(grids)
+    assert code == 0
+    assert "4 jobs: 4 completed" in out  # seed 1 is in two of them
+    runs = read_runs(tmp_path / "sweep")
+    found = sorted(zip(runs["seed"], runs["optimizer"], strict=True))
+    assert found == [(0, "sgd"), (1, "momentum"), (1, "sgd"), (2, "momentum")]
+
+
+def test_a_job_that_was_cut_off_goes_on_and_equals_one_that_was_not(sweep, tmp_path, monkeypatch):
+    code, _, _ = sweep("seed=0")
+    assert code == 0
+    (folder,) = folders(tmp_path).values()
+    expected = (folder / METRICS).read_bytes()
+    final = json.loads((folder / SUMMARY).read_text())["final"]
+    shutil.rmtree(folder)
+
+    write, crashed = CSVLog.log_metrics, []
+
+    def crash_once(self: CSVLog, metrics: dict[str, float], step: int | None = None) -> None:
+        if step == 2 and not crashed:
+            crashed.append(step)
+            raise Crash
+        write(self, metrics, step)
+
+    monkeypatch.setattr(CSVLog, "log_metrics", crash_once)
+    code, out, _ = sweep("seed=0")
+    assert "1 failed" in out
+    assert (folder / CHECKPOINT).exists()
+    code, out, _ = sweep("seed=0")
+    assert code == 0
+    assert "Going on from step 2" in out
+    assert (folder / METRICS).read_bytes() == expected
+    assert json.loads((folder / SUMMARY).read_text())["final"] == final
+
+
+def test_a_run_that_was_cut_off_behind_its_last_step_is_made_anew(sweep, tmp_path):
+    sweep("seed=0")
+    (folder,) = folders(tmp_path).values()
+    (folder / SUMMARY).unlink()
+    code, out, _ = sweep("seed=0")
+    assert code == 0
+    assert "Going on" not in out
+    assert read_metrics(folder)["step"] == [0, 1, 2, 3, 4]
+
+
+def test_without_resume_a_finished_folder_is_refused(sweep):
+    sweep("seed=0")
+    code, out, _ = sweep("seed=0", "sweep.resume=false")
+    assert code == 2
+    assert "it holds a finished run" in out
+
+
+def test_a_folder_with_another_finished_run_is_not_taken_for_ones_own(sweep):
+    assert sweep("seed=0", "hydra.sweep.subdir=same")[0] == 0
+    assert sweep("seed=0", "hydra.sweep.subdir=same")[0] == 0
+    code, out, _ = sweep("seed=1", "hydra.sweep.subdir=same")
+    assert code == 2
+    assert "hydra.sweep.subdir=same is not possible: it holds a finished run of other settings" in out
+
+
+def test_a_folder_in_which_another_process_works_is_left_alone(sweep, tmp_path):
+    sweep("seed=0")
+    (folder,) = folders(tmp_path).values()
+    (folder / SUMMARY).unlink()
+    with claimed(folder):
+        code, out, _ = sweep("seed=0,1")
+    assert code == 2
+    assert "2 jobs: 1 completed, 1 running" in out
+    assert not (folder / SUMMARY).exists()
+    assert not (folder / FAILED).exists()
+
+
+def test_cells_with_equal_settings_are_one_job(sweep, tmp_path):
+    code, out, _ = sweep("model.growth=2,2.0", "seed=0")
+    assert code == 0
+    assert "1 more have the settings of another" in out
+    assert len(folders(tmp_path)) == 1
+
+
+def test_diverged_runs_are_results(sweep):
+    code, out, _ = sweep("schedule=constant", "schedule.rate=0.1,1e9")
+    assert code == 0
+    assert "2 jobs: 1 completed, 1 diverged" in out
+    assert re.search(r"diverged  schedule.rate=1e9|diverged  schedule.rate=1000000000.0", out)
+
+
+def test_a_single_run_that_was_cut_off_goes_on_too(tmp_path):
+    every = "callbacks.checkpoint.every=1"
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", every, then=crash_at(4))
+    run = trained(tmp_path / "run", every)
+    assert run.module.first_step == 4
+    whole = trained(tmp_path / "whole", every).columns
+    same = [name for name in whole if "milliseconds" not in name]
+    for name in same:
+        assert run.columns[name] == pytest.approx(whole[name], rel=0, nan_ok=True), name
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    hold = (
+        "import sys, time; from pathlib import Path; from eoc.tracking.claim import claimed\n"
+        "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        assert is_claimed(tmp_path)
+        assert str(process.pid) in (tmp_path / LOCK).read_text()
+        os.kill(process.pid, signal.SIGKILL)
+    assert not is_claimed(tmp_path)
+    with claimed(tmp_path), (tmp_path / LOCK).open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_overhead_is_what_lies_between_the_ends_of_a_processes_jobs():
+    def job(process: str, ended: float, training: float) -> dict[str, Any]:
+        return {"process": process, "ended": ended, "training_seconds": training}
+
+    jobs = [job("a", 10.0, 5.0), job("b", 3.0, 2.0), job("a", 13.0, 2.5), job("a", 20.0, 6.4), job("a", 21.0, 0.1)]
+    assert overhead_of(jobs) == pytest.approx(0.6)
+    assert overhead_of(jobs[:2]) is None

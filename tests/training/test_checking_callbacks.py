@@ -1,0 +1,69 @@
+"""The callbacks that check a theory: what they log is what their definitions say, and they disturb nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from eoc.dynamics.layer_steps import layer_steps
+from eoc.dynamics.tangent_kernel import kernel_deviation, tangent_kernel
+from support import NO_FIGURE, trained
+
+CHECKS = "callbacks=[layer_steps,tangent_kernel,reference_sharpness,curvature]"
+EVERY = [f"callbacks.{name}.every=1" for name in ("tangent_kernel", "reference_sharpness")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("checked"), CHECKS, *EVERY, "callbacks.layer_steps.examples=20")
+
+
+def test_they_disturb_nothing(run, tmp_path):
+    bare = trained(tmp_path, "callbacks=none")
+    for one, other in zip(run.path, bare.path, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_layer_steps_are_those_of_the_weights(run):
+    inputs = run.module.dataset.train_inputs[:20]
+    columns = run.columns
+    for t in (0, 5):
+        step = layer_steps(run.module.network, inputs, run.path[t], run.path[t + 1])
+        for k in range(3):
+            logged = columns[f"layer_step/preactivations/layer_{k + 1}"][t]
+            assert logged == pytest.approx(step.preactivations[k].item(), rel=1e-9)
+            assert columns[f"layer_step/output_share/layer_{k + 1}"][t] == pytest.approx(step.shares[k].item())
+        assert columns["layer_step/output"][t] == pytest.approx(step.output.item())
+        outputs = run.module.network.preactivations(inputs, run.path[t])[-1]
+        residual = (outputs - run.module.dataset.train_targets[:20]).mean(0).square().mean().sqrt()
+        assert columns["layer_step/mean_residual"][t] == pytest.approx(residual.item(), rel=1e-5)
+    assert math.isnan(columns["layer_step/output"][-1])  # the final weights have no update
+
+
+def test_the_kernel_is_that_of_the_weights(run):
+    network, inputs = run.module.network, run.module.dataset.train_inputs[:32]
+    assert run.columns["kernel/mean"][-1] == pytest.approx(tangent_kernel(network, inputs).diagonal().mean().item())
+    assert run.columns["kernel/deviation"][-1] == pytest.approx(kernel_deviation(network, inputs).item())
+
+
+def test_an_independent_solver_finds_the_same_sharpness(run):
+    columns = run.columns
+    assert len(columns["step"]) == 9
+    for ours, reference in zip(columns["sharpness"], columns["reference/sharpness"], strict=True):
+        assert ours == pytest.approx(reference, rel=1e-3)
+    assert columns["reference/lr_x_sharpness"][:-1] == pytest.approx([2.5] * 8, rel=1e-3)
+
+
+def test_a_network_that_blew_up_has_no_reference(tmp_path: Path):
+    rate = ["schedule=constant", "schedule.unit=absolute", "schedule.rate=1e30"]
+    blown = trained(tmp_path, *rate, "callbacks=[reference_sharpness,divergence]", EVERY[1])
+    assert blown.summary["status"] == "diverged"
+    assert math.isfinite(blown.columns["reference/sharpness"][0])
+
+
+def test_they_can_be_added_to_the_default(tmp_path: Path):
+    added = trained(tmp_path, "callbacks=[default,layer_steps]", NO_FIGURE, "trainer.max_steps=2")
+    assert {"layer_step/output", "cosine/cumulative/all"} <= set(added.columns)
