@@ -88,22 +88,34 @@ def test_the_curves_of_a_run_are_those_of_metrics_csv(run: Run) -> None:
 
 def test_a_sweep_is_laid_over_each_other_and_told_apart(tmp_path: Path) -> None:
     for job, (rule, depth, seed) in enumerate(
-        (rule, depth, seed) for rule in ("nup", "mup") for depth in (3, 5) for seed in range(3)
+        (rule, depth, seed) for seed in range(3) for rule in ("nup", "mup") for depth in (5, 11)
     ):
-        written(tmp_path / str(job), rule=rule, depth=depth, seed=seed, diverged=2 if job == 11 else None)
+        diverged = 2 if (rule, depth, seed) == ("nup", 11, 2) else None
+        written(tmp_path / f"{7919 * job % 13:x}", rule=rule, depth=depth, seed=seed, diverged=diverged)
     runs = read_all(tmp_path)
     assert differing(runs) == ["model", "model.depth", "seed"]  # the growth follows from the rule
-    assert [run.label for run in runs[::5]] == ["νP, depth 3, seed 0", "νP, depth 5, seed 2", "μP, depth 5, seed 1"]
-    assert [run.folder.name for run in runs] == [str(job) for job in range(12)]  # 10 behind 9
+    sorted_by_settings = [
+        f"{rule}, depth {depth}, seed {seed}" for rule in ("μP", "νP") for depth in (5, 11) for seed in range(3)
+    ]
+    assert [run.label for run in runs] == sorted_by_settings
     assert runs[11].status == "diverged at step 2"
     assert len(set(colours_of(runs))) == 12
     data = data_of(render(tmp_path))
     loss = curves(data, "Loss")
     assert list(loss) == [run.label for run in runs]
-    assert loss["νP, depth 3, seed 2"]["y"] == pytest.approx([3, 2.5, 2 + 1 / 3, 2.25], rel=1e-5)
+    assert loss["νP, depth 5, seed 2"]["y"] == pytest.approx([3, 2.5, 2 + 1 / 3, 2.25], rel=1e-5)
     assert data["runs"][11]["bad"] is True
-    assert "12 runs, 1 diverged" in render(tmp_path)
+    assert f"{tmp_path}: 1 diverged<" in render(tmp_path)
     assert data["sections"][-1]["title"] == "Comparison by depth"
+
+
+def test_runs_that_differ_in_much_are_in_the_order_of_their_folders(tmp_path: Path) -> None:
+    for job in range(12):
+        folder = written(tmp_path / str(job), seed=job % 3)
+        said = json.loads((folder / SETTINGS).read_text())
+        said["config"] |= {f"knob_{place}": job >> place & 1 for place in range(4)}
+        (folder / SETTINGS).write_text(json.dumps(said))
+    assert [run.label for run in read_all(tmp_path)] == [str(job) for job in range(12)]  # 10 behind 9
 
 
 def test_means_and_bands_are_over_the_runs_of_a_depth(tmp_path: Path) -> None:
@@ -137,7 +149,7 @@ def test_a_run_that_goes_on_is_shown_as_unfinished(tmp_path: Path) -> None:
         file.write("4,0.1")  # torn
     (run,) = read_all(tmp_path)
     assert (run.status, run.limit, run.columns["step"][-1]) == ("unfinished", 2.0, 3)
-    assert "1 run, 1 unfinished" in render(tmp_path)
+    assert f"{tmp_path}: 1 unfinished<" in render(tmp_path)
 
 
 def test_what_is_not_finite_is_left_out_and_json_is_strict(tmp_path: Path) -> None:
@@ -207,7 +219,7 @@ def test_a_run_that_failed_before_its_first_step_is_listed(tmp_path: Path) -> No
         (folder / name).unlink()
     (folder / FAILED).write_text("no room\nTraceback\n")
     page = render(tmp_path)
-    assert "2 runs, 1 failed" in page
+    assert f"{tmp_path}: 1 failed<" in page
     failed = data_of(page)["runs"][1]
     assert (failed["status"], failed["steps"], failed["bad"]) == ("failed: no room", 0, True)
     assert list(curves(data_of(page), "Loss")) == ["seed 0"]

@@ -20,9 +20,10 @@ import pytest
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
 from support import NO_FIGURE, Crash, Run, crash_at, trained
-from tracking.inspecting import FIGURE, history, offline_runs, public, records, rows_of
+from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 from tracking.stand_in import KEY, Server, serving
 
+ROOT = Path(__file__).resolve().parents[2]
 ONLINE = ("logger.wandb.mode=online", "logger.wandb.patience=20")
 EVERY_TWO = "callbacks.checkpoint.every=2"
 
@@ -224,3 +225,24 @@ def test_a_full_folder_is_said(
         assert len(history(records(folder))) < 61
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True, timeout=10)
+
+
+def test_the_jobs_of_a_sweep_are_runs_of_their_own_in_one_group(tmp_path: Path) -> None:
+    words = ["-m", "seed=0,1", "dataset.n_train=60", "trainer.max_steps=2", "callbacks=none", f"paths.root={tmp_path}"]
+    folder = "hydra.sweep.dir=${paths.runs}/sweeps/mine"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words, folder],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [records(folder) for folder in offline_runs(tmp_path / "runs")]
+    opened = [of_type(one, "run")[0] for one in found]
+    assert [run["run_group"] for run in opened] == ["sweeps/mine"] * 2
+    assert {run["display_name"].partition(" ")[0][-2:] for run in opened} == {"s0", "s1"}
+    assert all(run["display_name"].endswith(" dataset.n_train=60 trainer.max_steps=2") for run in opened)
+    assert len({run["run_id"] for run in opened}) == 2
+    assert [len(history(one)) for one in found] == [3, 3]

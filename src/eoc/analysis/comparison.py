@@ -111,7 +111,9 @@ def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title
                     "legendgroup": name,
                 }
             )
-    return {"data": data, "layout": layout(title, "depth (linear layers)", log)}
+    figure: dict[str, Any] = {"data": data, "layout": layout(title, "depth (linear layers)", log)}
+    figure["layout"]["xaxis"]["tickvals"] = sorted({depth for _, depth in groups})
+    return figure
 
 
 def _group(key: tuple[str, int]) -> str:

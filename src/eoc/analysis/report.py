@@ -59,12 +59,11 @@ def render(folder: Path | str) -> str:
     diverged = sum(run.diverged_at is not None for run in runs)
     failed = sum(run.failure is not None for run in runs)
     unfinished = sum(run.status == "unfinished" for run in runs)
-    counts = [f"{len(runs)} run{'s' * (len(runs) > 1)}"]
     found = ((failed, "failed"), (diverged, "diverged"), (unfinished, "unfinished"))
-    counts += [f"{count} {word}" for count, word in found if count]
+    counts = [f"{count} {word}" for count, word in found if count]
     return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(_title(runs, folder)),
-        subtitle=html.escape(f"{folder.absolute()}: {', '.join(counts)}"),
+        title=html.escape(_title(runs)),
+        subtitle=html.escape(": ".join([str(folder), *([", ".join(counts)] if counts else [])])),
         style=(PAGE / "page.css").read_text(encoding="utf-8"),
         script=(PAGE / "page.js").read_text(encoding="utf-8"),
         data=_json(data),
@@ -147,9 +146,9 @@ def _run(run: RunData, colour: str) -> dict[str, Any]:
     }
 
 
-def _title(runs: list[RunData], folder: Path) -> str:
+def _title(runs: list[RunData]) -> str:
     if len(runs) > 1:
-        return f"{len(runs)} runs in {folder.absolute().name}"
+        return f"{len(runs)} runs"
     settings = runs[0].settings
     rule = settings.get("model", runs[0].folder.name)
     told = [f"{key.rpartition('.')[2]} {settings[key]}" for key in ("model.depth", "seed") if key in settings]

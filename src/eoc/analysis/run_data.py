@@ -98,7 +98,10 @@ def read_all(folder: Path) -> list[RunData]:
         raise InvalidInput("folder", str(folder), f"it cannot be read ({error.strerror})") from error
     if not runs:
         raise InvalidInput("folder", str(folder), f"no run lies there (a folder with {SETTINGS})")
-    _label(runs, folder)
+    keys = differing(runs)
+    if len(keys) <= MOST:
+        runs.sort(key=lambda run: _order(run, keys))
+    _label(runs, folder, keys)
     return runs
 
 
@@ -153,8 +156,7 @@ def _leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def _label(runs: list[RunData], folder: Path) -> None:
-    keys = differing(runs)
+def _label(runs: list[RunData], folder: Path, keys: list[str]) -> None:
     for run in runs:
         inside = str(run.folder.relative_to(folder))
         told = [_told(key, run.settings[key]) for key in keys if key in run.settings]
@@ -165,6 +167,13 @@ def _label(runs: list[RunData], folder: Path) -> None:
             run.label = str(run.folder.relative_to(folder))
 
 
+def _order(run: RunData, keys: list[str]) -> list[tuple[bool, float, str]]:
+    """Order runs by what tells them apart: numbers by size, words by the alphabet."""
+    values = [run.settings.get(key) for key in keys]
+    return [(True, float(v), "") if isinstance(v, int | float) else (False, 0.0, str(v)) for v in values]
+
+
 def _told(key: str, value: Any) -> str:
-    """A choice by its name, a value with its key's."""
-    return f"{key.rpartition('.')[2]} {value}" if "." in key or key == "seed" else NAMES.get(str(value), str(value))
+    """A group's choice by its name, a value with its key's."""
+    choice = "." not in key and isinstance(value, str)
+    return NAMES.get(value, value) if choice else f"{key.rpartition('.')[2]} {value}"
