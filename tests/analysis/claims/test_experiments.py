@@ -187,6 +187,8 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
                         **dict.fromkeys(["product", "product_low", "product_high", "product_end"], level),
                         **dict.fromkeys(["reference_smallest", "reference_largest"], level),
                         "solvers_differ": 1e-4,
+                        "checks": 40,
+                        "missed": 0,
                         "share_beyond": float(level > 2),
                         "sharpness": 3.0 - level,
                         **dict.fromkeys(["loss", "loss_largest", "loss_peak", "train_loss", "test_loss"], 0.1),
