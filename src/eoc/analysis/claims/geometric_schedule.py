@@ -95,7 +95,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             measured := exact(float(cells[cells["status"] == "completed"]["solvers_differ"].max())),
             judge(measured, 0.0, 2e-3, slack=3e-3),
             f"in {int(cells['missed'].sum())} of {int(cells['checks'].sum())} checks they differ by more than the "
-            "tolerance, 1e-3: there the tracker held the lower one of two close eigenvalues",
+            "tracker's tolerance, 1e-3",
         )
     )
     found.append(
