@@ -20,6 +20,16 @@ SHORT = {
     "hessian-eigenthings, power iteration, tol 1e-3": "hessian-eigenthings, power",
     "PyHessian, power iteration, tol 1e-3": "PyHessian",
 }
+# Where a name stands, if not above and to the right of its point: offset in points, alignment.
+BELOW = ((0, -13), "center")
+PLACES = {
+    "tracker, cheap (2e-2, no guard)": BELOW,
+    "tracker, cheapest (5e-2, no guard)": ((-6, -3), "right"),
+    "last probe, predictions": ((6, -12), "left"),
+    "last probe, residuals": ((6, -12), "left"),
+    "curvlinops + SciPy eigsh, tol 1e-3": ((6, -11), "left"),
+    "hessian-eigenthings, power iteration, tol 1e-3": ((0, 6), "center"),
+}
 
 
 def draw(results: dict, folder: Path) -> None:
@@ -43,14 +53,12 @@ def _error_against_cost(results: dict, path: Path) -> None:
                 at = entry["gradients_median"], max(entry["error_worst"], 1e-9)
                 panel.plot(*at, "o", color=colour, markersize=5)
                 short = SHORT.get(name, name.replace(" products", "").replace("hessian-eigenthings, ", ""))
-                below = kind == "alternatives" or name == "tracker, cheap (2e-2, no guard)"
-                central = at[0] > 100 or "no guard" in name
-                offset, side = (0 if central else 6, -12 if below else 5), "center" if central else "left"
+                offset, side = PLACES.get(name, ((6, 5), "left"))
                 panel.annotate(short, at, xytext=offset, textcoords="offset points", fontsize=7.5, ha=side)
             panel.plot([], [], "o", color=colour, label=label)
         panel.axhline(1e-3, color=GREY, linewidth=0.8, linestyle="--")
         panel.axvline(12, color=GREY, linewidth=0.8, linestyle="--")
-        panel.set(xscale="log", yscale="log", title=title, xlim=(2.5, 500))
+        panel.set(xscale="log", yscale="log", title=title, xlim=(1.2, 500))
         panel.set_xlabel("time of a probe / time of a gradient (median)")
     panels[0].legend(loc="lower left")
     panels[0].set_ylabel("worst relative error of the sharpness")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PHASES = {"edge_of_stability": "Edge of stability", "catapult": "Catapult phase, rate = 2.5 / sharpness"}
 STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2", "catapult": "from the start on"}
-CHEAP = ("tracker, cheap (2e-2, no guard)", "tracker, cheapest (5e-2, no guard)")
+CHEAP = ("tracker, tolerance 1e-2", "tracker, cheap (2e-2, no guard)", "tracker, cheapest (5e-2, no guard)")
 
 
 def write(results: dict, page: Path) -> None:
@@ -57,17 +58,7 @@ def _goals(phases: list[dict], products: dict) -> str:
     shared = products["gradient"] - products["gradient, from the graph of a probe"]
     beside = [f"{p['methods']['tracker']['gradients_median'] - shared:.1f}" for p in phases]
     lines.append(row("the same where the training step takes its gradient from the probe's graph", beside))
-    good = [
-        name
-        for name in phases[0]["peers"]
-        if all(p["peers"][name]["error_worst"] <= 1e-3 for p in phases)  # no peer has a bound of its own to go by
-    ]
-    if good:
-        best = min(good, key=lambda name: sum(p["peers"][name]["gradients_median"] for p in phases))
-        costs = [p["peers"][best]["gradients_median"] for p in phases]
-        ratios = [c / p["methods"]["tracker"]["gradients_median"] for c, p in zip(costs, phases, strict=True)]
-        lines.append(row(f"fastest peer within 1e-3 on both: {best}", [f"{cost:.1f}" for cost in costs]))
-        lines.append(row("its cost over the tracker's", [f"{ratio:.1f}" for ratio in ratios]))
+    lines += _fastest_peer(phases, row)
     lines.append(row("top 5, gradients", of("tracker, top 5", "gradients_median", ".1f")))
     for name in CHEAP:
         costs, medians, worst = (of(name, e, f) for e, f in CHEAP_ENTRIES)
@@ -75,7 +66,22 @@ def _goals(phases: list[dict], products: dict) -> str:
         lines.append(row(f"{name}: gradients; error in the median, worst", cells))
     product = f"{products['Hessian product']:.2f}"
     lines.append(row("one product, gradients", [product, product]))
-    return "\n".join(lines) + "\n"
+    limit = "Peers start anew, so that their worst error is over few steps: it may be larger over all.\n"
+    return "\n".join(lines) + f"\n\n{limit}"
+
+
+def _fastest_peer(phases: list[dict], row: Callable[[str, list[str]], str]) -> list[str]:
+    good = [name for name in phases[0]["peers"] if all(p["peers"][name]["error_worst"] <= 1e-3 for p in phases)]
+    if not good:
+        return [row("fastest peer within 1e-3 in both", ["none", "none"])]
+    best = min(good, key=lambda name: sum(p["peers"][name]["gradients_median"] for p in phases))
+    theirs = [p["peers"][best]["gradients_median"] for p in phases]
+    ours = [p["methods"]["tracker"]["gradients_median"] for p in phases]
+    ratios = [f"{their / our:.1f}" for their, our in zip(theirs, ours, strict=True)]
+    return [
+        row(f"fastest peer within 1e-3 in both: {best}", [f"{cost:.1f}" for cost in theirs]),
+        row(f"its cost over the tracker's ({sum(theirs) / sum(ours):.1f} over both runs)", ratios),
+    ]
 
 
 CHEAP_ENTRIES = (("gradients_median", ".1f"), ("error_median", ".0e"), ("error_worst", ".0e"))

@@ -251,7 +251,7 @@ def main() -> None:
     path = options.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts:
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         problem = Problem(network().to(options.device), *images(1000))
         if part in KAPPA:
             results[part] = follow(part, problem, options, clock)
@@ -260,7 +260,10 @@ def main() -> None:
         else:
             results[part] = scaling(images, options.device, clock)
         results["environment"] = environment(options)
-        results.setdefault("runs", {})[part] = settings(options) | {"wall_seconds": time.perf_counter() - start}
+        results.setdefault("runs", {})[part] = settings(options) | {
+            "wall_seconds": time.perf_counter() - start[0],
+            "cpu_seconds": time.process_time() - start[1],
+        }
         save(results, path)
     draw(results, options.out)
     print(report.markdown(results))

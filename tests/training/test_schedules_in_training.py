@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from eoc.training.callbacks import UpdateCosinesCallback
 from support import NO_FIGURE, Run, trained
 
 STEPS = 12
@@ -110,15 +111,20 @@ def test_alignment_follows_the_cosine_of_the_true_updates(tmp_path: Path) -> Non
     run = trained(tmp_path, *LENGTH, *overrides, "dataset.batch_size=20")
     metric = [math.sqrt(g) for g in run.module.network.rates]
     flat = [torch.cat([w.flatten().double() / g for w, g in zip(weights, metric, strict=True)]) for weights in run.path]
-    expected = [1.0 / run.columns["sharpness"][0]]
+    expected, cosines = [1.0 / run.columns["sharpness"][0]], []
     for t in range(STEPS - 1):
         moved = 0.0
         if t > 0:  # at step 0 there is no cumulative update yet, and the rate stays
             cosine = torch.cosine_similarity(flat[t + 1] - flat[t], flat[t] - flat[0], dim=0).item()
+            cosines.append(cosine)
             moved = 0.3 * (cosine + 0.1)
         expected.append(expected[-1] * math.exp(moved))
     assert rates(run) == pytest.approx(expected, rel=1e-5)
     assert expected[1] == expected[0]
+    # The callback writes what the schedule was told, and keeps no copies of its own.
+    assert run.columns["cosine/cumulative/all"][1 : STEPS - 1] == pytest.approx(cosines, rel=1e-5)
+    (callback,) = (each for each in run.module.trainer.callbacks if isinstance(each, UpdateCosinesCallback))
+    assert callback.cosines is run.module.schedules_cosines()
     assert len(set(expected)) == STEPS - 1
 
 

@@ -142,10 +142,15 @@ class EdgeOfChaosModule(LightningModule):
     def on_fit_start(self) -> None:
         """Follow the updates, if the schedule is a feedback on them."""
         self.place_data()
-        if self.schedule.needs_cosine:
+        self.schedules_cosines()
+
+    def schedules_cosines(self) -> UpdateCosines | None:
+        """Return what follows the updates for the schedule, at every step; None where it is no feedback on them."""
+        if self.schedule.needs_cosine and self._cosines is None:
             self._cosines = UpdateCosines(list(self.network.weights), self.network.rates)
             if self._cosines_state is not None:
                 self._cosines.load_state_dict(self._cosines_state)
+        return self._cosines
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One parameter group a layer, since each has its own rate η_t·g_k."""

@@ -131,7 +131,7 @@ class Search:
         if self.dimension + len(pairs) > self._capacity:
             self._restart(max(self._block, self._capacity - len(pairs) - 8))
         before = self.dimension
-        self._extend(*self._predicted(pairs, residuals))
+        self._extend(list(self._predicted(pairs, residuals)))
         if self.dimension == before:  # predictions may lie in the basis; residuals do not
             self._extend(list(residuals))
         self._multiply()
@@ -153,39 +153,29 @@ class Search:
     def _prediction(self) -> Prediction:
         return Prediction(self._T, self._C, self._D, self._values, self._rank)
 
-    def _predicted(self, pairs: list[int], residuals: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Return the directions to add, and U times the unit vector along the first of them where it is known."""
+    def _predicted(self, pairs: list[int], residuals: Tensor) -> Tensor:
         # The model takes for 0 what it does not know: where 0 itself would be wanted it has nothing to say.
         ahead = self._rank(self.values[pairs]) > self._rank(torch.zeros(1, dtype=torch.float64))
         if not len(self._U) or not bool(ahead.all()):
-            return list(residuals), None
-        mixing, gram = self._mixing[:, pairs], self._gram[pairs][:, pairs]
+            return residuals
+        mixing = self._mixing[:, pairs]
         overlap = self._D.T @ mixing - self._C.T @ mixing * self.values[pairs]
         coupling = _roughly(self._W.matrix, residuals)
-        coefficients = self._prediction().directions(pairs, overlap, coupling, gram)
+        coefficients = self._prediction().directions(pairs, overlap, coupling, self._gram[pairs][:, pairs])
         known, fresh = coefficients.split([len(self._U), len(pairs)], dim=1)
         # What lies along V is known and taken away here: it would cost an orthogonalization a second pass.
         inside = known @ self._C.T
         rows = (known.to(self._U) @ self._U).addmm_(fresh.to(self._U), residuals)
-        rows.addmm_(inside.to(self._U), self._V.matrix, alpha=-1)
-        # Those that follow are made orthogonal to the first, so that theirs are not known.
-        first, new, away = known[:1], fresh[:1], inside[:1]
-        seen = first + new @ overlap.T - away @ self._C
-        whole = first @ (first + 2 * new @ overlap.T).T + new @ gram @ new.T
-        left = whole - away @ away.T
-        return list(rows), seen / left.sqrt() if bool(left > 1e-3 * whole) else None
+        return rows.addmm_(inside.to(self._U), self._V.matrix, alpha=-1)
 
-    def _extend(self, rows: list[Tensor], seen: Tensor | None = None) -> None:
-        """Add what is new in the rows to the basis, and to C (``seen``: what the first of them adds there)."""
-        for i, row in enumerate(rows):
+    def _extend(self, rows: list[Tensor]) -> None:
+        for row in rows:
             unit = orthonormalized(row, self._V.matrix)
             if unit is not None:
-                known = seen if seen is not None and i == 0 else _roughly(unit[None], self._U)
-                self._C = torch.cat([self._C, known])
                 self._V.append(unit[None])
 
     def _multiply(self) -> None:
-        """Multiply what is new in the basis, and extend the small matrices of products."""
+        """Multiply what is new in the basis, and extend the small matrices."""
         old = len(self._W)
         new = self._V.matrix[old:]
         if not len(new):
@@ -195,7 +185,9 @@ class Search:
         self._W.append(products)
         across, corner = inner(self._V.matrix, products).cpu().split([old, len(new)])
         self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
-        self._D = torch.cat([self._D, _roughly(products, self._U)])
+        seen = _roughly(torch.cat([new, products]), self._U)
+        self._C = torch.cat([self._C, seen[: len(new)]])
+        self._D = torch.cat([self._D, seen[len(new) :]])
 
     def _restart(self, keep: int) -> None:
         mixing = self._mixing[:, :keep]
