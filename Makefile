@@ -73,7 +73,7 @@ dashboard-web: $(STAMP) ## browse the runs below a folder in the browser, withou
 	$(RUN) -m eoc.analysis.report "$(RUNS)" --serve $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
-bench: $(STAMP) ## time the curvature engine against its peers (about an hour; ARGS="--steps 20" for a taste)
+bench: $(STAMP) ## time the curvature engine against its peers (half an hour; ARGS="--steps 20" for a taste, ARGS=--publish for the docs)
 	$(RUN) -m pip install --quiet -c requirements.lock -e '.[bench]'
 	$(RUN) benchmarks/curvature_engine/run.py $(ARGS)
 

@@ -1,11 +1,13 @@
 """What the sharpness costs and how right it is, against the alternatives: ``make bench``.
 
 Trains 784-256-256-256-10 on 1,000 MNIST images by full-batch descent at the edge of stability (a constant rate) and
-in the catapult phase (rate 2.5 / sharpness). At every step each method of `methods.py` estimates the sharpness; its
-error is taken against SciPy's eigsh in float64, its cost in units of a gradient's time, measured at the same step.
-Peers, which start anew each time, run on a few steps only. Results go to results.json, figures to docs/images.
+in the catapult phase (rate 2.5 / sharpness). At every step the trackers of `methods.py` estimate the sharpness; their
+error is taken against SciPy's eigsh in float64, their cost in units of a gradient's time, measured at the same step.
+What was tried and lost runs along on a stretch of consecutive steps, peers, which start anew each time, on steps
+spread evenly over the run. Results and figures go to a folder; ``--publish`` puts them into docs/curvature.md too.
 
-With one thread (the default) the clock is the process's CPU time, which other work on the machine disturbs least.
+On a CPU with one thread the clock is the process's CPU time, which other work on the machine disturbs least;
+``taskset -c 0`` keeps the process on one core. Elsewhere it is wall time.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -22,23 +25,26 @@ from pathlib import Path
 import report
 import torch
 from figures import draw
-from methods import METHODS, PEERS, Problem, products_table, reference
+from methods import ALTERNATIVES, METHODS, PEERS, Problem, products_table, reference
 from torch import Tensor
 
 from eoc.data import mnist
 from eoc.dynamics.curvature import CurvatureTracker, critical_sharpness
 from eoc.model import MLP
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 KAPPA = {"edge_of_stability": None, "catapult": 2.5}
 
 
 def timed(call: Callable[[], object], clock: Callable[[], float]) -> tuple[float, object]:
-    start = clock()
+    def ready() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return clock()
+
+    start = ready()
     result = call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start, result
+    return ready() - start, result
 
 
 def network(width: int = 256, seed: int = 0) -> MLP:
@@ -52,7 +58,7 @@ def descend(problem: Problem, gradient: list[Tensor], rate: float) -> None:
 
 
 def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Callable[[], float]) -> dict:
-    """Train through one phase with every method at every step."""
+    """Train through one phase and measure along it."""
     driver = CurvatureTracker()
     rate = 1.5 / float(driver.probe(problem.operator()).values[0])
     while True:  # up to the start of the phase
@@ -61,12 +67,16 @@ def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Cal
             break
         descend(problem, problem.gradient(), rate)
     methods = {name: make() for name, make in METHODS.items()}
+    alternatives = {name: make() for name, make in ALTERNATIVES.items()}
+    first = (options.steps - min(options.steps, options.alternative_steps)) // 2
+    peer_every = max(options.steps // options.peer_steps, 1) if options.peer_steps else options.steps + 1
     rows: list[dict] = []
     last_rate = 1 / sharpness
     for step in range(options.steps):
         gradient_seconds = min(timed(problem.gradient, clock)[0] for _ in range(3))
         row: dict = {"step": step, "gradient_seconds": gradient_seconds, "methods": {}, "peers": {}}
-        for name, method in methods.items():
+        along = first <= step < first + options.alternative_steps
+        for name, method in {**methods, **(alternatives if along else {})}.items():
             seconds, (value, bound, products) = timed(lambda method=method: method(problem), clock)
             row["methods"][name] = {
                 "value": value,
@@ -86,7 +96,7 @@ def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Cal
         }
         if step % options.reference_every == 0:
             row["reference"] = reference(problem, methods["tracker"].tracker)
-        if options.steps // 2 <= step < options.steps // 2 + options.peer_steps:
+        if step % peer_every == peer_every // 2:
             for name, peer in PEERS.items():
                 seconds, value = timed(lambda peer=peer: peer(problem), clock)
                 row["peers"][name] = {"value": value, "gradients": seconds / gradient_seconds}
@@ -100,9 +110,9 @@ def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Cal
 
 def kept(row: dict) -> dict:
     """The part of a step's results that is stored: the tracker's, and what it is compared with."""
-    return {key: row[key] for key in ("step", "reference", "critical", "gradient_seconds") if key in row} | {
-        "tracker": row["methods"]["tracker"]
-    }
+    return {
+        key: row[key] for key in ("step", "rate_x_sharpness", "reference", "critical", "gradient_seconds") if key in row
+    } | {"tracker": row["methods"]["tracker"]}
 
 
 def save(results: dict, path: Path) -> None:
@@ -142,15 +152,17 @@ def summary(rows: list[dict]) -> dict:
             }
             if kind == "methods":
                 products = [row[kind][name]["products"] for row in there]
+                entry["error_95"] = sorted(errors)[int(0.95 * len(errors))] if errors else None
                 entry |= {"products_median": statistics.median(products), "products_most": max(products)}
-                bounded = [(e, m["bound"]) for e, (m, _) in zip(errors, known, strict=True) if m["bound"] is not None]
-                entry["bound_exceeded"] = sum(e > b + 1e-6 for e, b in bounded) if bounded else None
+                entry["bound_exceeded"] = sum(e > m["bound"] for e, (m, _) in zip(errors, known, strict=True))
             result[name] = entry
         return result
 
+    methods = table("methods")
     ratios = [row["critical"]["value"] / row["methods"]["tracker"]["value"] for row in rows]
     return {
-        "methods": table("methods"),
+        "methods": {name: entry for name, entry in methods.items() if name not in ALTERNATIVES},
+        "alternatives": {name: entry for name, entry in methods.items() if name in ALTERNATIVES},
         "peers": table("peers"),
         "critical_over_sharpness": statistics.quantiles(ratios, n=20) if len(ratios) > 1 else ratios,
         "critical_evaluations_median": statistics.median(row["critical"]["evaluations"] for row in rows),
@@ -197,45 +209,70 @@ def environment(options: argparse.Namespace) -> dict:
         "system": platform.platform(),
         "processor": cpu,
         "cores": os.cpu_count(),
+        "cores_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": options.device,
+        "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device,
         "clock": options.clock,
     }
+
+
+def settings(options: argparse.Namespace) -> dict:
+    """What was run, without the folders of the machine."""
+    names = ("steps", "reference_every", "alternative_steps", "peer_steps")
+    return {name: getattr(options, name) for name in names}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of MNIST, downloaded if it is not there")
-    parser.add_argument("--parts", nargs="+", default=[*KAPPA, "products", "scaling"], help="what to run")
+    parser.add_argument("--parts", nargs="*", default=[*KAPPA, "products", "scaling"], help="what to run; none redraws")
     parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
     parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")
-    parser.add_argument("--peer-steps", type=int, default=12, help="steps at which the peers run")
+    parser.add_argument(
+        "--alternative-steps", type=int, default=40, help="consecutive steps of what was tried and lost"
+    )
+    parser.add_argument(
+        "--peer-steps", type=int, default=12, help="steps at which the peers run, spread over the phase"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu", help="wall is needed on a GPU")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/curvature"), help="folder of results and figures")
+    parser.add_argument("--publish", action="store_true", help="write them into docs/ and beside this file as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    options.clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
 
     def images(count: int) -> tuple[Tensor, Tensor]:
         data = mnist(root=options.root, n_train=count, n_test=10)
         return data.train_inputs.to(options.device), data.train_targets.to(options.device)
 
-    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts:
+        start = time.perf_counter(), time.process_time()
         problem = Problem(network().to(options.device), *images(1000))
         if part in KAPPA:
             results[part] = follow(part, problem, options, clock)
+        elif part == "products":
+            results[part] = products_table(problem, clock)
         else:
-            results[part] = (
-                products_table(problem, clock) if part == "products" else scaling(images, options.device, clock)
-            )
+            results[part] = scaling(images, options.device, clock)
         results["environment"] = environment(options)
-        save(results, options.out)
-    docs = HERE.parents[1] / "docs"
-    draw(results, docs / "images")
-    report.write(results, docs / "curvature.md")
+        results.setdefault("runs", {})[part] = settings(options) | {
+            "wall_seconds": time.perf_counter() - start[0],
+            "cpu_seconds": time.process_time() - start[1],
+        }
+        save(results, path)
+    draw(results, options.out)
+    print(report.markdown(results))
+    if options.publish:
+        docs = HERE.parents[1] / "docs"
+        shutil.copy(path, HERE / "results.json")
+        for figure in options.out.glob("*.png"):
+            shutil.copy(figure, docs / "images")
+        report.write(results, docs / "curvature.md")
 
 
 if __name__ == "__main__":

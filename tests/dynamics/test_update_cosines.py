@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from eoc.dynamics import update_cosines
 from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.errors import InvalidInput
 from eoc.model import MLP
@@ -236,6 +237,58 @@ def test_a_gap_in_the_following_forgets_the_last_update():
     (geometry,) = follow(cosines, [[0, 1]])
     assert geometry.cosines("previous")[0].isnan()
     assert geometry.cosines("cumulative")[0].item() == pytest.approx(1 / math.sqrt(5))  # U = (2, 1)
+
+
+def test_layer_by_layer_is_the_same_as_at_once():
+    (net, step), (twin, twin_step) = training(torch.float32), training(torch.float32)
+    whole = UpdateCosines(list(net.weights), net.rates)
+    layers = UpdateCosines(list(twin.weights), twin.rates)
+    for _ in range(4):
+        whole.before_step()
+        step()
+        before = [w.detach().clone() for w in twin.weights]
+        twin_step()
+        after = [w.detach().clone() for w in twin.weights]
+        for k in (2, 0, 3, 1):  # each layer moves by itself, in any order
+            twin.weights[k].data.copy_(before[k])
+            layers.before_layer(k)
+            twin.weights[k].data.copy_(after[k])
+            layers.after_layer(k)
+        ours, theirs = layers.after_step(), whole.after_step()
+        for name in ("update", "distance", "cumulative"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name))
+    assert torch.equal(ours.previous, theirs.previous)
+    assert torch.equal(ours.previous_update, theirs.previous_update)
+
+
+def test_sums_over_pieces_are_those_over_the_whole():
+    size = 3 * update_cosines._CPU_CHUNK + 17
+    points = [torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    theta = points[0].clone()
+    cosines = UpdateCosines([theta], [1.0])
+    for point in points[1:]:
+        cosines.before_step()
+        theta.copy_(point)
+        geometry = cosines.after_step()
+    start, last, before, now = (point.double() for point in points)
+    assert geometry.update.item() == pytest.approx((now - before).square().sum().item(), rel=1e-13)
+    assert geometry.distance.item() == pytest.approx((before - start).square().sum().item(), rel=1e-13)
+    assert geometry.cumulative.item() == pytest.approx(((now - before) @ (before - start)).item(), rel=1e-10)
+    assert geometry.previous.item() == pytest.approx(((now - before) @ (before - last)).item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_copies_of_the_weights_are_kept(dtype):
+    net, step = training(dtype)
+    cosines = UpdateCosines(list(net.weights), net.rates)
+    weights = sum(w.numel() * w.element_size() for w in net.weights)
+    for _ in range(3):
+        cosines.before_step()
+        step()
+        cosines.after_step()
+        held = [part for name, part in vars(cosines).items() if name not in ("parameters", "_metric")]
+        tensors = [t for part in held for t in (part.values() if isinstance(part, dict) else part)]
+        assert sum(t.numel() * t.element_size() for t in tensors) == 2 * weights
 
 
 def test_a_step_is_measured_once():

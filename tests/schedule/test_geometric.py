@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eoc.errors import RunFailure
+from eoc.errors import InvalidInput, RunFailure
 from eoc.schedule import Geometric
 
 
@@ -120,3 +120,10 @@ def test_a_cooldown_of_the_whole_run_and_of_none_of_it() -> None:
     assert [whole.kappa(t) for t in range(4)] == [1.75, 1.5, 1.25, 1.0]
     none = Geometric(kappa=2.0, cooldown=0.0, cooldown_kappa=1.0, total_steps=4)
     assert [none.kappa(t) for t in range(6)] == [2.0] * 6
+
+
+def test_the_source_is_what_it_asks_for_and_one_of_two() -> None:
+    assert Geometric().source == "hessian"
+    assert Geometric(source="critical").source == "critical"
+    with pytest.raises(InvalidInput, match=r"source='?gradient'? .*hessian.*critical"):
+        Geometric(source="gradient")

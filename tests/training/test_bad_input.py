@@ -95,6 +95,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
     return make
 
 
+def choices(group: str) -> str:
+    """The choices of a group, as they are listed in a sentence."""
+    return ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+
+
 # -- the command line, as Hydra reads it -----------------------------------------------------------------------------
 
 MODEL_KEYS = "activation, depth, growth, parameterization, readout_init, richness, width"
@@ -104,7 +109,7 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("model=foo", "model=foo is not possible: it must be one of mup, mup_inverse_depth, ntp, nup, sp."),
+        ("model=foo", f"model=foo is not possible: it must be one of {choices('model')}."),
         ("schedule=geometri", "geometric, warmup (perhaps geometric?)."),
         ("modle=nup", "trainer (perhaps model?)."),
         ("experimnt=edge_of_stability", "(perhaps experiment?)."),
@@ -119,8 +124,8 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("~model=mup", "~model=mup is not possible: model is another choice."),
         ("~ckpt_path", "~ckpt_path is not possible: ckpt_path is null already."),
         ("debug=null", "debug=null is not possible: it must be one of default; leave it out for the default."),
-        ("experiment=nosuch", "experiment=nosuch is not possible: it must be one of edge_of_stability"),
-        ("experiment=null", "experiment=null is not possible: it must be one of edge_of_stability"),
+        ("experiment=nosuch", f"experiment=nosuch is not possible: it must be one of {choices('experiment')}"),
+        ("experiment=null", f"experiment=null is not possible: it must be one of {choices('experiment')}"),
         ("schedule=[constant,warmup]", "schedule=[constant,warmup] is not possible: it takes one choice; a sweep over"),
         ("--foo", "The command line cannot be read, unrecognized arguments: --foo: settings are key=value"),
         ("--info=foo", "invalid choice: 'foo'"),

@@ -54,11 +54,12 @@ def test_two_processes_equal_one_also_when_they_go_on(tmp_path: Path) -> None:
     columns, expected = read_metrics(tmp_path / "two"), one.columns
     assert columns["step"] == list(range(11))
     for name in ("train/loss", "lr", "sharpness", "lr_x_sharpness", "cosine/cumulative/all", "cosine/previous/all"):
-        assert columns[name] == pytest.approx(expected[name], rel=1e-5, nan_ok=True), name
+        assert columns[name] == pytest.approx(expected[name], rel=1e-6, abs=0.0, nan_ok=True), name
     assert columns.keys() == expected.keys()
     for name, values in expected.items():
-        if not name.startswith("hessian/"):  # what a probe costs depends on rounding, and the half run ends with one
-            assert columns[name] == pytest.approx(values, rel=1e-5, abs=1e-6, nan_ok=True), name
+        # What a probe costs depends on rounding, and the half run ends with one. update_norm is η times the gradient's.
+        if not name.startswith("hessian/") or name.startswith("hessian/eig_"):
+            assert columns[name] == pytest.approx(values, rel=1e-6, abs=1e-7, nan_ok=True), name
     summary = read_summary(tmp_path / "two")
     assert summary["status"] == "completed"
     assert summary["parameters"] == one.summary["parameters"]

@@ -29,6 +29,7 @@ CASES = {
     "cosine": ["schedule=cosine", "schedule.warmup_steps=2", "optimizer=momentum"],
     "geometric": ["schedule.interval=3", "schedule.smoothing=2", "schedule.cooldown=0.4"],
     "geometric, stochastic": ["schedule.interval=3", "schedule.smoothing=2", *STOCHASTIC],
+    "critical": ["schedule.source=critical", "schedule.kappa=0.5", "schedule.interval=3"],
     "alignment": ["schedule=alignment", "schedule.gain=0.2", "trainer.precision=64-true"],
     "alignment, stochastic": ["schedule=alignment", "schedule.gain=0.2", *STOCHASTIC],
 }

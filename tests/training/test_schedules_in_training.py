@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
+from eoc.training.callbacks import UpdateCosinesCallback
 from support import NO_FIGURE, Run, trained
 
 STEPS = 12
@@ -72,20 +74,57 @@ def test_geometric_keeps_to_its_bounds(tmp_path: Path) -> None:
     assert {low, high} <= set(rates(bounded))
 
 
+def test_geometric_from_the_critical_sharpness(tmp_path: Path) -> None:
+    run = trained(tmp_path, *LENGTH, "schedule.source=critical", "schedule.kappa=0.5")
+    critical = run.columns["critical/sharpness"][:-1]
+    assert rates(run) == [0.5 / value for value in critical]
+    data, network = run.module.dataset, run.module.network
+
+    def loss(weights: list[torch.Tensor]) -> torch.Tensor:
+        h = data.train_inputs.double() @ weights[0].T * network.forward_factors[0]
+        for weight, factor in zip(weights[1:], network.forward_factors[1:], strict=True):
+            h = h.relu() @ weight.T * factor
+        return 0.5 * (h - data.train_targets).square().sum() / len(h)
+
+    for start, value in zip(run.path, critical, strict=False):
+        weights = [weight.double().requires_grad_() for weight in start]
+        direction = [g * d for g, d in zip(network.rates, torch.autograd.grad(loss(weights), weights), strict=True)]
+        moved = [loss([w - c * 2 / value * d for w, d in zip(weights, direction, strict=True)]) for c in (0.96, 1.04)]
+        assert moved[0] < loss(weights) < moved[1]  # the bracket is 5% wide
+    losses = run.columns["train/loss"]
+    assert all(after < before for before, after in pairwise(losses))  # 0.5 < 2: a step stops short of the rise
+    assert run.columns["sharpness"][:-1] != pytest.approx(critical, rel=0.1)  # λ itself is measured beside it
+
+
+@pytest.mark.parametrize("extra", [[], ["curvature.examples=30"], ["curvature.chunk_size=17"]])
+def test_bare_training_by_the_critical_sharpness_needs_no_product(extra: list[str], tmp_path: Path) -> None:
+    words = ["callbacks=none", "schedule.source=critical", "schedule.interval=3", f"trainer.max_steps={STEPS}", *extra]
+    columns = trained(tmp_path, *words).columns
+    known = {t for t, value in enumerate(columns["critical/sharpness"]) if not math.isnan(value)}
+    assert known == {0, 3, 6, 9}
+    assert not any(name.startswith(("sharpness", "hessian")) for name in columns)
+    assert max(columns["critical/evaluations"][3:10:3]) < 12
+
+
 def test_alignment_follows_the_cosine_of_the_true_updates(tmp_path: Path) -> None:
     overrides = ["schedule=alignment", "schedule.gain=0.3", "schedule.target=-0.1"]
     run = trained(tmp_path, *LENGTH, *overrides, "dataset.batch_size=20")
     metric = [math.sqrt(g) for g in run.module.network.rates]
     flat = [torch.cat([w.flatten().double() / g for w, g in zip(weights, metric, strict=True)]) for weights in run.path]
-    expected = [1.0 / run.columns["sharpness"][0]]
+    expected, cosines = [1.0 / run.columns["sharpness"][0]], []
     for t in range(STEPS - 1):
         moved = 0.0
         if t > 0:  # at step 0 there is no cumulative update yet, and the rate stays
             cosine = torch.cosine_similarity(flat[t + 1] - flat[t], flat[t] - flat[0], dim=0).item()
+            cosines.append(cosine)
             moved = 0.3 * (cosine + 0.1)
         expected.append(expected[-1] * math.exp(moved))
     assert rates(run) == pytest.approx(expected, rel=1e-5)
     assert expected[1] == expected[0]
+    # The callback writes what the schedule was told, and keeps no copies of its own.
+    assert run.columns["cosine/cumulative/all"][1 : STEPS - 1] == pytest.approx(cosines, rel=1e-5)
+    (callback,) = (each for each in run.module.trainer.callbacks if isinstance(each, UpdateCosinesCallback))
+    assert callback.cosines is run.module.schedules_cosines()
     assert len(set(expected)) == STEPS - 1
 
 

@@ -25,6 +25,7 @@ CASES = {
     "geometric, minibatches": ["schedule=geometric", "dataset.batch_size=13"],
     "warmup, momentum": ["schedule=warmup", "schedule.warmup_steps=4", "optimizer=momentum"],
     "alignment, minibatches, momentum": ["schedule=alignment", "dataset.batch_size=13", "optimizer=momentum"],
+    "critical": ["schedule=geometric", "schedule.source=critical", "schedule.kappa=0.5"],
     "cross_entropy": ["schedule=geometric", "loss=cross_entropy"],
 }
 

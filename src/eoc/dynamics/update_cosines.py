@@ -62,6 +62,9 @@ class UpdateCosines:
     weights is measured, whatever the optimizer. Differences and inner products are taken in float64, where those of
     float32 weights are exact and cannot underflow; nothing waits for the device.
 
+    Two copies of the weights are kept, θ_0 and θ_{t−1}. During the step there is θ_t too, of all layers or, where an
+    optimizer takes one layer after the other between `before_layer` and `after_layer`, of that layer alone.
+
     Args:
         parameters: the layers' weights θ, one tensor a layer; their present values become θ_0.
         metric: g_k > 0 of each layer, in the same order.
@@ -77,76 +80,94 @@ class UpdateCosines:
         device = self.parameters[0].device
         self._metric = torch.tensor(list(metric), dtype=torch.float64, device=device)
         self._initial = [parameter.detach().clone() for parameter in self.parameters]
-        self._before: list[Tensor] | None = None
-        self._previous: list[Tensor] | None = None
-        self._armed = False
+        self._last: dict[int, Tensor] = {}  # θ_{t−1} by layer, where it is known
+        self._before: dict[int, Tensor] = {}  # θ_t by layer, while the step is taken
+        self._products: dict[int, Tensor] = {}  # by layer: the rows of `UpdateGeometry`
 
     def before_step(self) -> None:
         """Remember θ_t."""
-        if self._before is None:
-            self._before = [parameter.detach().clone() for parameter in self.parameters]
-        else:
-            torch._foreach_copy_(self._before, [parameter.detach() for parameter in self.parameters])
-        self._armed = True
+        for layer in range(len(self.parameters)):
+            self.before_layer(layer)
+
+    def before_layer(self, layer: int) -> None:
+        """Remember θ_t of one layer.
+
+        Args:
+            layer: its index, from 0.
+        """
+        self._before[layer] = self.parameters[layer].detach().clone()
 
     @torch.no_grad()
+    def after_layer(self, layer: int) -> None:
+        """Measure one layer's update, from what `before_layer` remembered to the present θ_{t+1}.
+
+        Args:
+            layer: its index, from 0.
+        """
+        before = self._before.pop(layer)
+        now, last = self.parameters[layer].detach(), self._last.get(layer)
+        self._products[layer] = _products(now, before, self._initial[layer], last)
+        self._last[layer] = before
+
     def after_step(self) -> UpdateGeometry:
-        """Measure the update from the remembered θ_t to the present θ_{t+1}.
+        """Return the geometry of the update, measuring what `after_layer` has not.
 
         Raises:
             RuntimeError: if `before_step` was not called since the last measurement.
         """
-        if self._before is None or not self._armed:
+        for layer in list(self._before):
+            self.after_layer(layer)
+        if len(self._products) < len(self.parameters):
             raise RuntimeError("UpdateCosines.after_step needs a call of before_step ahead of the optimizer's step")
-        self._armed = False
-        updates = _difference(self.parameters, self._before)
-        distances = _difference(self._before, self._initial)
-        update = _inner(updates, updates)
-        unknown = torch.full_like(update, torch.nan)
-        previous = self._previous
-        geometry = UpdateGeometry(
-            update=update,
-            distance=_inner(distances, distances),
-            cumulative=_inner(updates, distances),
-            previous=unknown if previous is None else _inner(updates, previous),
-            previous_update=unknown if previous is None else _inner(previous, previous),
-            metric=self._metric,
+        update, distance, cumulative, previous, previous_update = torch.stack(
+            [self._products[layer] for layer in range(len(self.parameters))], dim=1
         )
-        self._previous = updates
-        return geometry
+        self._products = {}
+        return UpdateGeometry(update, distance, cumulative, previous, previous_update, self._metric)
 
     @torch.no_grad()
     def distance(self) -> tuple[Float[Tensor, ""], Float[Tensor, " layers"]]:
         """‖θ − θ_0‖ of the present weights, over all layers (in the learning-rate metric) and of each layer."""
-        moved = _difference(self.parameters, self._initial)
-        squares = _inner(moved, moved)
+        pairs = zip(self.parameters, self._initial, strict=True)
+        squares = torch.stack([_products(now.detach(), initial, initial, None)[0] for now, initial in pairs])
         return (squares / self._metric).sum().sqrt(), squares.sqrt()
 
     def forget_previous(self) -> None:
-        """Drop Δ_{t−1}, which is not the last update any more when a step was not followed."""
-        self._previous = None
+        """Drop θ_{t−1}, which does not begin the last update any more when a step was not followed."""
+        self._last = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return θ_0 and Δ_{t−1}, to continue with the same values after a restart."""
-        return {"initial": self._initial, "previous": self._previous}
+        """Return θ_0 and θ_{t−1} (empty where it is not known), to continue with the same values after a restart."""
+        return {"initial": self._initial, "last": [self._last[layer] for layer in sorted(self._last)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        devices = [parameter.device for parameter in self.parameters]
-        self._initial = [tensor.to(device) for tensor, device in zip(state["initial"], devices, strict=True)]
-        previous = state["previous"]
-        self._previous = previous and [tensor.to(device) for tensor, device in zip(previous, devices, strict=True)]
-        self._before, self._armed = None, False
+        device = self.parameters[0].device
+        self._initial = [tensor.to(device) for tensor in state["initial"]]
+        self._last = {layer: tensor.to(device) for layer, tensor in enumerate(state["last"])}
+        self._before, self._products = {}, {}
 
 
-def _difference(now: Sequence[Tensor], then: Sequence[Tensor]) -> list[Tensor]:
-    """now_k − then_k in float64."""
-    return [new.double() - old.double() for new, old in zip(now, then, strict=True)]
+# Entries that are measured at once: what float64 needs of them stays in a core's cache, or is little beside a layer.
+_CPU_CHUNK, _GPU_CHUNK = 1 << 14, 1 << 22
 
 
-def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " layers"]:
-    """⟨u_k, v_k⟩ of each layer."""
-    return torch.stack([(u * v).sum() for u, v in zip(first, second, strict=True)])
+def _products(now: Tensor, before: Tensor, initial: Tensor, last: Tensor | None) -> Float[Tensor, " 5"]:
+    """‖Δ_t‖², ‖U_t‖², ⟨Δ_t, U_t⟩, ⟨Δ_t, Δ_{t−1}⟩, ‖Δ_{t−1}‖² of one layer in float64; NaN for what is not known."""
+    size = _GPU_CHUNK if now.is_cuda else _CPU_CHUNK
+    known = [now, before, initial] if last is None else [now, before, initial, last]
+    total = torch.zeros(5, dtype=torch.float64, device=now.device)
+    for pieces in zip(*(tensor.reshape(-1).split(size) for tensor in known), strict=True):
+        update = pieces[0].double() - pieces[1]
+        distance = pieces[1].double() - pieces[2]
+        sums = [update.dot(update), distance.dot(distance), update.dot(distance)]
+        if last is not None:
+            previous = pieces[1].double() - pieces[3]
+            sums += [update.dot(previous), previous.dot(previous)]
+        total[: len(sums)] += torch.stack(sums)
+    if last is None:
+        total[3:] = torch.nan
+    return total
 
 
 def _cosine(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:

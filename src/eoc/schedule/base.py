@@ -9,6 +9,7 @@ from typing import Any
 from eoc.errors import InvalidInput, RunFailure, choice, real
 
 UNITS = ("inverse_sharpness", "absolute")
+SOURCES = ("hessian", "critical")
 
 
 class Schedule(ABC):
@@ -21,9 +22,12 @@ class Schedule(ABC):
 
     Attributes:
         needs_cosine: whether ``tell(step, cosine=...)`` is required after every step.
+        source: which curvature it wants to be told as the sharpness: ``hessian`` for λ, or ``critical`` for the
+            critical sharpness λ_c (`eoc.dynamics.curvature.critical_sharpness`).
     """
 
     needs_cosine: bool = False
+    source: str = "hessian"
 
     def needs_sharpness(self, step: int) -> bool:  # noqa: ARG002
         """Return whether λ_t must be told before ``rate(step)``.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eoc.errors import InvalidInput, integer, real
-from eoc.schedule.base import Schedule, no_rate, not_told, usable_sharpness
+from eoc.errors import InvalidInput, choice, integer, real
+from eoc.schedule.base import SOURCES, Schedule, no_rate, not_told, usable_sharpness
 from eoc.schedule.bounds import bounds, clip
 
 
@@ -23,6 +23,10 @@ class Geometric(Schedule):
 
     A told λ ≤ 0 gives no rate: the last usable one is held.
 
+    With ``source = critical`` it is told the critical sharpness λ_c in the place of λ: η_t = κ/λ_c, so that κ = 2
+    is the step at which the loss along the update is back at its old value. No Hessian product is needed; how λ_c
+    differs from λ in the phases is measured in docs/curvature.md.
+
     Args:
         kappa: κ, a number above 0.
         interval: steps from one probe of λ to the next, at least 1.
@@ -33,6 +37,7 @@ class Geometric(Schedule):
             [0, 1] (0 = no cooldown). The last step of the run has ``cooldown_kappa`` exactly.
         cooldown_kappa: κ at the last step, above 0 and below 2.
         total_steps: length of the run in steps, at least 1; None is allowed without a cooldown.
+        source: the curvature that is told as λ_t, ``hessian`` (λ) or ``critical`` (λ_c).
 
     Raises:
         InvalidInput: if one of them is not allowed.
@@ -51,6 +56,7 @@ class Geometric(Schedule):
         cooldown: object = 0.0,
         cooldown_kappa: object = 1.0,
         total_steps: object = None,
+        source: object = "hessian",
     ) -> None:
         self.base_kappa = real("kappa", kappa, above=0.0)
         self.interval = integer("interval", interval, minimum=1)
@@ -61,6 +67,7 @@ class Geometric(Schedule):
         self.total_steps = None if total_steps is None else integer("total_steps", total_steps, minimum=1)
         if self.cooldown > 0 and self.total_steps is None:
             raise InvalidInput("total_steps", total_steps, "a cooldown needs the length of the run, in steps")
+        self.source = choice("source", source, SOURCES)
         self._probes: list[float] = []
         self._told_step = -1
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
@@ -20,6 +23,7 @@ METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
 SETTINGS = "config.json"  # identity, group choices and the resolved config: what tables are made of
 FAILED = "FAILED.txt"  # why a job of a sweep failed: one sentence, then the traceback if it was a bug
 LOCK = ".lock"
+SPECTRUM, SPECTRUM_FIGURE = "spectrum.npz", "spectrum.png"
 
 
 def read_metrics(folder: Path | str) -> dict[str, list[float]]:
@@ -63,6 +67,35 @@ def read_failure(folder: Path | str) -> str | None:
 def read_summary(folder: Path | str) -> dict[str, Any]:
     """Read ``summary.json`` of a run folder."""
     return json.loads((Path(folder) / SUMMARY).read_text())
+
+
+def read_spectrum(folder: Path | str) -> dict[str, NDArray[Any]]:
+    """Read ``spectrum.npz`` of a run folder.
+
+    Returns:
+        ``step`` (n,), ``layer_names`` (l,), ``layers`` (n, l), ``trace`` and ``trace_error`` (n,), and the density of
+        eigenvalues as ``nodes`` and ``weights`` (n, nodes), the weights of sum 1 in each row.
+    """
+    with np.load(Path(folder) / SPECTRUM) as content:
+        return {name: content[name] for name in content.files}
+
+
+def write_spectrum(folder: Path | str, records: Sequence[Mapping[str, Any]], layer_names: Sequence[str]) -> None:
+    """Write ``spectrum.npz`` in one move: `read_spectrum` has its entries, a record those of one step.
+
+    Records with fewer nodes than others are filled up with nodes of weight 0.
+    """
+    longest = max(len(record["nodes"]) for record in records)
+    columns: dict[str, Any] = {
+        name: np.stack([np.asarray(record[name]) for record in records])
+        for name in ("step", "layers", "trace", "trace_error")
+    }
+    for name in ("nodes", "weights"):
+        columns[name] = np.stack([np.pad(record[name], (0, longest - len(record[name]))) for record in records])
+    path = Path(folder) / SPECTRUM
+    partial = path.with_suffix(".part.npz")
+    np.savez(partial, layer_names=np.array(layer_names), **columns)
+    partial.replace(path)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -75,7 +75,10 @@ def known_metrics(module: EdgeOfChaosModule, callbacks: list[Callback]) -> set[s
     """Return the names of all that a run can measure, known before it begins."""
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
     always = {"lr", *(f"{part}/{what}" for part in ("train", "test") for what in ("loss", "accuracy"))}
-    scheduled = {"sharpness", "lr_x_sharpness"} if module.schedule.needs_sharpness(0) else set()
+    scheduled = set()
+    if module.schedule.needs_sharpness(0):
+        hessian = module.schedule.source == "hessian"
+        scheduled = {"sharpness", "lr_x_sharpness"} if hessian else {"critical/sharpness", "critical/evaluations"}
     return always.union(scheduled, *(callback.names(module) for callback in measuring))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -19,6 +19,7 @@ from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.errors import under
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
+from eoc.training.optimizer import LayerwiseSGD
 from eoc.training.probe import CurvatureProbe
 from eoc.training.random_state import random_state, restore_random_state
 
@@ -71,6 +72,7 @@ class EdgeOfChaosModule(LightningModule):
         self.first_step = 0  # where this run begins; above 0 when it goes on from a checkpoint
         self.step = 0  # t of the weights θ_t that are being measured
         self.geometry: UpdateGeometry | None = None  # of the last update, where the schedule asks for cosines
+        self.watchers: list[UpdateCosines] = []  # of callbacks, for the update of this step alone
         self._probe = make_probe(k=1)
         self._cosines: UpdateCosines | None = None
         self._cosines_state: dict[str, Any] | None = None
@@ -106,10 +108,24 @@ class EdgeOfChaosModule(LightningModule):
 
     def scheduled_probe(self) -> CurvatureProbe | None:
         """Return the probe with the λ that the schedule asks for at this step; None when it asks for none."""
-        if not self.schedule.needs_sharpness(self.step):
+        if self.schedule.source != "hessian" or not self.schedule.needs_sharpness(self.step):
             return None
         self._probe.measure(self)
         return self._probe
+
+    def _measure_for_schedule(self) -> float | None:
+        """Measure what the schedule asks for at this step, and write it down; None when it asks for nothing."""
+        if not self.schedule.needs_sharpness(self.step):
+            return None
+        if self.schedule.source == "critical":
+            found = self._probe.measure_critical(self)
+            # Where rounding makes the loss rise at once there is nothing to go by, as where it never rises: 0.
+            value = float(self.trainer.strategy.broadcast(found.value if found.lower > 0 else 0.0))
+            self.metrics |= {"critical/sharpness": value, "critical/evaluations": found.evaluations}
+            return value
+        value = float(self.trainer.strategy.broadcast(self._probe.measure(self).values[0].item()))
+        self.metrics.setdefault("sharpness", value)
+        return value
 
     def diverge(self, reason: str) -> None:
         """End the run here as diverged, which is a result."""
@@ -126,16 +142,19 @@ class EdgeOfChaosModule(LightningModule):
     def on_fit_start(self) -> None:
         """Follow the updates, if the schedule is a feedback on them."""
         self.place_data()
-        if self.schedule.needs_cosine:
+        self.schedules_cosines()
+
+    def schedules_cosines(self) -> UpdateCosines | None:
+        """Return what follows the updates for the schedule, at every step; None where it is no feedback on them."""
+        if self.schedule.needs_cosine and self._cosines is None:
             self._cosines = UpdateCosines(list(self.network.weights), self.network.rates)
             if self._cosines_state is not None:
                 self._cosines.load_state_dict(self._cosines_state)
+        return self._cosines
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One parameter group a layer, since each has its own rate η_t·g_k."""
-        layers = zip(self.network.weights, self.network.rates, strict=True)
-        groups = [{"params": [weight], "lr": rate} for weight, rate in layers]
-        return torch.optim.SGD(groups, momentum=self.momentum)
+        return LayerwiseSGD(list(self.network.weights), self.network.rates, self.momentum)
 
     def train_dataloader(self) -> Batches:
         """Views of the training tensors, endless, from the step at which this run begins."""
@@ -161,13 +180,11 @@ class EdgeOfChaosModule(LightningModule):
         """Ask the schedule for η_t, measuring the sharpness if it needs it; skip the step if that has blown up."""
         self.step = step = self.trainer.global_step
         try:
-            probe = self.scheduled_probe()
+            sharpness = self._measure_for_schedule()
         except NonFiniteCurvature as error:
             self.diverge(str(error))
             return -1
-        if probe is not None:
-            sharpness = float(self.trainer.strategy.broadcast(probe.measure(self).values[0].item()))
-            self.metrics.setdefault("sharpness", sharpness)
+        if sharpness is not None:
             self.schedule.tell(step, sharpness=sharpness)
         rate = self.schedule.rate(step)
         for group, factor in zip(self.trainer.optimizers[0].param_groups, self.network.rates, strict=True):
@@ -199,14 +216,14 @@ class EdgeOfChaosModule(LightningModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the step; tell the schedule its cosine, if the rule is a feedback on it."""
-        if self._cosines is None:
-            super().optimizer_step(*args, **kwargs)
-            return
-        self._cosines.before_step()
+        """Take the step, watched by those who asked; tell the schedule its cosine, if the rule is a feedback on it."""
+        own = [] if self._cosines is None else [self._cosines]
+        cast("LayerwiseSGD", self.trainer.optimizers[0]).watchers = [*self.watchers, *own]
+        self.watchers = []
         super().optimizer_step(*args, **kwargs)
-        self.geometry = self._cosines.after_step()
-        self.schedule.tell(self.step, cosine=self.geometry.cosines("cumulative")[0].item())
+        if self._cosines is not None:
+            self.geometry = self._cosines.after_step()
+            self.schedule.tell(self.step, cosine=self.geometry.cosines("cumulative")[0].item())
 
     # -- checkpoints: plain numbers and tensors only, so that they load with weights_only=True ----------------------
 

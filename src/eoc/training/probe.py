@@ -1,14 +1,26 @@
-"""Measures the sharpness of a module's training loss at its present weights."""
+"""Measures the curvature of a module's training loss at its present weights."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from eoc.data import chunks
 from eoc.data.subsets import LARGEST_SEED
-from eoc.dynamics.curvature import CurvatureTracker, Eigenpairs, HessianOperator
-from eoc.errors import InvalidInput, integer
+from eoc.dynamics.curvature import (
+    CriticalSharpness,
+    CurvatureTracker,
+    Eigenpairs,
+    HessianOperator,
+    critical_sharpness,
+)
+from eoc.dynamics.curvature.operator import Batch, finite
+from eoc.errors import InvalidInput, integer, real
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -17,7 +29,9 @@ if TYPE_CHECKING:
 class CurvatureProbe:
     """The k largest eigenvalues of D^½·H·D^½ at the present weights, warm-started from the last probe.
 
-    H is the Hessian of the mean loss over the training examples, D = diag(g_k) the learning-rate metric.
+    H is the Hessian of the mean loss over the training examples, D = diag(g_k) the learning-rate metric. For a
+    schedule that asks for it, it measures the critical sharpness along D times the gradient instead. The processes of
+    a data-parallel run share the examples of every product; the products, and so all that follows, are alike in all.
 
     Args:
         k: how many eigenvalues, largest algebraic first.
@@ -26,6 +40,7 @@ class CurvatureProbe:
         max_products: budget of Hessian-vector products for one probe.
         examples: measure on the first so many training examples; null for all.
         chunk_size: examples that are held in one gradient graph; null for all at once.
+        critical_tolerance: relative width of the bracket around the critical rate.
         seed: of the first start vectors.
     """
 
@@ -37,13 +52,16 @@ class CurvatureProbe:
         max_products: int = 200,
         examples: int | None = None,
         chunk_size: int | None = None,
+        critical_tolerance: float = 0.05,
         seed: int = 0,
     ) -> None:
         integer("seed", seed, 0, LARGEST_SEED)
         self.tracker = CurvatureTracker(k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed)
         self.examples = None if examples is None else integer("examples", examples, minimum=1)
         self.chunk_size = None if chunk_size is None else integer("chunk_size", chunk_size, minimum=1)
+        self.critical_tolerance = real("critical_tolerance", critical_tolerance, above=0.0)
         self.milliseconds = 0.0
+        self.critical_rate: float | None = None  # the last one, where the next search begins
         self.last: Eigenpairs | None = None
         self._last_step = -1
 
@@ -52,24 +70,87 @@ class CurvatureProbe:
         if self.last is not None and self._last_step == module.step:
             return self.last
         start = time.perf_counter()
+        self.last, self._last_step = self.tracker.probe(self.operator(module)), module.step
+        self.milliseconds = 1e3 * (time.perf_counter() - start)
+        return self.last
+
+    def operator(self, module: EdgeOfChaosModule) -> HessianOperator:
+        """Return D^½·H·D^½ of ``module``, whose products are taken at its weights at the time."""
+        weights, metric = list(module.network.weights), module.network.rates
+        share, reduce = _share(module, self.examples or len(module.dataset.train_inputs))
+        return HessianOperator(module.loss_of, weights, self._batches(module, share), metric=metric, reduce=reduce)
+
+    def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
+        """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.
+
+        Raises:
+            NonFiniteCurvature: the gradient holds NaN or infinity.
+        """
+        start = time.perf_counter()
+        weights, batches = list(module.network.weights), self._batches(module)
+        value, gradient = _loss_and_gradient(module, weights, batches)
+        direction = [factor * finite(slope) for factor, slope in zip(module.network.rates, gradient, strict=True)]
+        guess = self.critical_rate
+        if guess is None:
+            # A parabola that stays above 0 is back at its start by 4 loss / slope: begin well below, since beyond the
+            # first rise the loss may fall again, to that of a dead network.
+            slope = sum(float((d.double() * g).sum()) for d, g in zip(direction, gradient, strict=True))
+            guess = value / (4 * slope) if value > 0 and slope > 0 else 1.0
+        found = critical_sharpness(
+            module.loss_of, weights, direction, batches, guess, tolerance=self.critical_tolerance
+        )
+        if 0 < found.rate < math.inf:
+            self.critical_rate = found.rate
+        self.milliseconds = 1e3 * (time.perf_counter() - start)
+        return found
+
+    def _batches(self, module: EdgeOfChaosModule, share: slice = slice(None)) -> list[Batch]:
         data = module.dataset
         if self.examples is not None and self.examples > len(data.train_inputs):
             rule = f"the training part has {len(data.train_inputs)} examples"
             raise InvalidInput("curvature.examples", self.examples, rule)
-        operator = HessianOperator(
-            module.loss_of,
-            list(module.network.weights),
-            chunks(data.train_inputs[: self.examples], data.train_targets[: self.examples], self.chunk_size),
-            metric=module.network.rates,
-        )
-        self.last, self._last_step = self.tracker.probe(operator), module.step
-        self.milliseconds = 1e3 * (time.perf_counter() - start)
-        return self.last
+        inputs, targets = data.train_inputs[: self.examples], data.train_targets[: self.examples]
+        return chunks(inputs[share], targets[share], self.chunk_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the vectors that the next probe starts from."""
-        return self.tracker.state_dict()
+        """Return what the next probe starts from."""
+        return {"tracker": self.tracker.state_dict(), "critical_rate": self.critical_rate}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        self.tracker.load_state_dict(state)
+        self.tracker.load_state_dict(state["tracker"])
+        self.critical_rate = state["critical_rate"]
+
+
+def _share(module: EdgeOfChaosModule, examples: int) -> tuple[slice, Callable[[Tensor], None] | None]:
+    """Return which examples are this process's, and what makes a mean over them one over those of all processes."""
+    trainer = module.trainer
+    if trainer.world_size == 1:
+        return slice(None), None
+    if examples < trainer.world_size:
+        rule = f"it must be an integer of at least {trainer.world_size}, one for each process"
+        raise InvalidInput("curvature.examples", examples, rule)
+    start, stop = (examples * (trainer.global_rank + end) // trainer.world_size for end in (0, 1))
+
+    def reduce(product: Tensor) -> None:
+        product *= (stop - start) / examples
+        product.copy_(trainer.strategy.reduce(product, reduce_op="sum"))
+
+    return slice(start, stop), reduce
+
+
+def _loss_and_gradient(
+    module: EdgeOfChaosModule, weights: list[Tensor], batches: list[Batch]
+) -> tuple[float, list[Tensor]]:
+    """Return the mean loss over all batches, and its gradient."""
+    value, gradient = 0.0, [torch.zeros_like(weight) for weight in weights]
+    total = sum(len(inputs) for inputs, _ in batches)
+    for inputs, targets in batches:
+        share = len(inputs) / total
+        with torch.enable_grad():
+            loss = module.loss_of(inputs, targets)
+            parts = torch.autograd.grad(loss, weights)
+        value += share * loss.item()
+        for mean, part in zip(gradient, parts, strict=True):
+            mean += share * part
+    return value, gradient

@@ -16,6 +16,7 @@ from eoc.analysis.claims.base import (
     bootstrap,
     judge,
     late,
+    line,
     mean,
     rank_correlation,
     slope,
@@ -48,6 +49,19 @@ def test_an_exponent_is_found_exactly():
     assert slope([1, 2, 4], [1.0, NAN, 16.0]) == pytest.approx(2.0)
     cells = pd.DataFrame({"seed": [0, 0, 1, 1], "l": [1, 2, 1, 2], "y": [1.0, 2.0, 1.0, 8.0]})
     assert slopes(cells, "l", "y").value == pytest.approx(2.0)  # of exponents 1 and 3
+
+
+def test_the_slope_of_a_line_and_its_interval_are_those_of_the_regression():
+    generator = np.random.default_rng(2)
+    x = np.repeat([1.0, 2.0, 3.0, 5.0], 3)
+    y = 0.5 * x + generator.normal(0, 0.3, 12)
+    fit = stats.linregress(x, y)
+    half = stats.t.ppf(0.975, 10) * fit.stderr
+    measured = line(x, y)
+    assert measured.value == pytest.approx(fit.slope)
+    assert (measured.low, measured.high) == pytest.approx((fit.slope - half, fit.slope + half), rel=1e-3)
+    assert np.isnan(line([1, 1], [2, 3]).value)
+    assert str(line([1, 2], [2, 4])) == "2"
 
 
 def test_rank_correlation_is_spearmans_with_ties():

@@ -118,7 +118,7 @@ def test_a_diverged_run_is_never_the_best():
 def test_cosines_identity_and_prediction():
     generator = np.random.default_rng(0)
     cells = grid(["nup", "mup"]).assign(phase="stable", identity_error=1e-12, first_cosine=0.95, late_cosine=0.3)
-    cells["schedule.rate"] = 0.3
+    cells["schedule.rate"], cells["schedule.kappa"] = 0.3, np.nan
     cells["late_previous"], cells["late_product"] = -0.95, 1.0
     cells["early_cosine"] = generator.uniform(0, 1, len(cells))
     cells["early_distance"] = generator.uniform(0, 1, len(cells))
@@ -185,7 +185,10 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
                         "trainer.max_steps": steps,
                         "seconds": 1.0,
                         **dict.fromkeys(["product", "product_low", "product_high", "product_end"], level),
-                        **dict.fromkeys(["product_smallest", "product_largest"], level),
+                        **dict.fromkeys(["reference_smallest", "reference_largest"], level),
+                        "solvers_differ": 1e-4,
+                        "checks": 40,
+                        "missed": 0,
                         "share_beyond": float(level > 2),
                         "sharpness": 3.0 - level,
                         **dict.fromkeys(["loss", "loss_largest", "loss_peak", "train_loss", "test_loss"], 0.1),

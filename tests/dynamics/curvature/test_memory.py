@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynamics.curvature.problems import MatrixOperator, random_basis, with_spectrum
-from eoc.dynamics.curvature import SpectralMemory, top_eigenpairs
+from eoc.dynamics.curvature import CurvatureTracker, SpectralMemory, top_eigenpairs
 from eoc.dynamics.curvature.memory import Prediction
 from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized
 
@@ -78,8 +78,23 @@ def test_right_memory_saves_products_and_a_wrong_one_does_no_harm() -> None:
         assert found.products <= most
 
 
+@pytest.mark.parametrize(("k", "most"), [(1, 8), (3, 17), (5, 25)])
+def test_a_turning_cluster_is_followed_at_few_products(k: int, most: int) -> None:
+    values = torch.cat([torch.linspace(5, 3, 12), torch.linspace(1, -1, 388)]).double()
+    basis, generator = random_basis(400), torch.Generator().manual_seed(3)
+    turn = 0.01 * torch.randn(400, 400, generator=generator, dtype=torch.float64)
+    turn = torch.linalg.matrix_exp((turn - turn.T) / 2)
+    tracker, products = CurvatureTracker(k=k, tolerance=1e-3), []
+    for _ in range(8):
+        basis = turn @ basis
+        found = tracker.probe(MatrixOperator(basis * values @ basis.T))
+        assert found.values.tolist() == pytest.approx(values[:k].tolist(), rel=1e-3)
+        products.append(found.products)
+    assert max(products[1:]) <= most
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [1, 4095, 4096, 9000])
+@pytest.mark.parametrize("size", [1, 1023, 1024, 9000])
 def test_inner_products_are_accumulated_in_float64(dtype, size) -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, size, generator=generator).to(dtype), torch.randn(3, size, generator=generator).to(dtype)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from eoc.analysis.claims.documents import fill
 from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, describe, draw, judge_all, read_cells, reduce_runs
 from eoc.analysis.table import read_runs
 
@@ -18,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, help="folder of the results")
     parser.add_argument("--dataset", default="digits", help="what the results call the data")
     parser.add_argument("--options", default="", help="further words of the commands, such as dataset=mnist")
+    parser.add_argument("--fill", type=Path, nargs="*", default=[], help="documents whose tables are filled anew")
     given = parser.parse_args(arguments)
     if given.runs is None:
         if not (given.to / CLAIMS).exists():
@@ -41,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, claim in found:
         print(f"{claim.verdict:<13} {name}/{claim.name}: {claim.measured} ({claim.criterion})")
     print(f"{given.to}: claims.md, claims.json, figures and cells")
+    for document in given.fill:
+        print(f"{document}: {'filled' if fill(document, given.to.parent) else 'as it was'}")
     return 0
 
 

@@ -73,9 +73,7 @@ def mean(values: ArrayLike) -> Estimate:
     centre = float(known.mean())
     if len(known) == 1:
         return Estimate(centre, np.nan, np.nan)
-    freedom = len(known) - 1
-    factor = STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.37 / freedom + 2.8 / freedom**2
-    half = factor * float(known.std(ddof=1)) / np.sqrt(len(known))
+    half = _student(len(known) - 1) * float(known.std(ddof=1)) / np.sqrt(len(known))
     return Estimate(centre, centre - half, centre + half)
 
 
@@ -107,6 +105,22 @@ def slopes(cells: pd.DataFrame, x: str, y: str, by: str = "seed") -> Estimate:
     return mean([slope(part[x], part[y]) for _, part in cells.groupby(by)])
 
 
+def line(x: ArrayLike, y: ArrayLike) -> Estimate:
+    """Least-squares slope of y against x over all points, with its 95% interval from the scatter around the line."""
+    points = np.stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)])
+    across, up = points[:, np.isfinite(points).all(axis=0)]
+    if len(np.unique(across)) < 2:
+        return exact(np.nan)
+    centred = across - across.mean()
+    value = float(centred @ up / (centred @ centred))
+    freedom = len(across) - 2
+    if freedom < 1:
+        return exact(value)
+    scatter = up - up.mean() - value * centred
+    half = _student(freedom) * float(np.sqrt(scatter @ scatter / freedom / (centred @ centred)))
+    return Estimate(value, value - half, value + half)
+
+
 def rank_correlation(pairs: np.ndarray) -> float:
     """Spearman's ρ of the two columns of ``pairs``, ties ranked by their mean."""
     first, second = (pd.Series(column).rank().to_numpy() for column in np.asarray(pairs, dtype=float).T)
@@ -132,3 +146,7 @@ def worst(verdicts: Sequence[str]) -> str:
     if all(verdict == HOLDS for verdict in verdicts):
         return HOLDS
     return FAILS if all(verdict == FAILS for verdict in verdicts) else PARTLY
+
+
+def _student(freedom: int) -> float:
+    return STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.37 / freedom + 2.8 / freedom**2

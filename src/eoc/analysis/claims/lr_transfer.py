@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, PAPER, Claim, Estimate, judge, mean
+from eoc.analysis.claims.base import DERIVED, PAPER, Claim, Estimate, judge, line
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, reduced
 
@@ -57,7 +57,7 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
         depths = sorted(part["model.depth"].unique())
         if len(depths) < 2:
             continue
-        drift = mean([_octaves(each["model.depth"], each["rate"]) for _, each in part.groupby("seed")])
+        drift = line(np.log2(part["model.depth"]), np.log2(part["rate"]))
         shallow, deep = (part[part["model.depth"] == depth] for depth in (depths[0], depths[-1]))
         runs = _of(cells, key)
         deepest = runs[runs["model.depth"] == depths[-1]]
@@ -157,10 +157,6 @@ def _vertex(three: np.ndarray) -> float:
     """Where the parabola through values at −1, 0, 1 (the middle one least) has its minimum."""
     bend = three[0] - 2 * three[1] + three[2]
     return float(0.5 * (three[0] - three[2]) / bend) if bend > 0 else 0.0
-
-
-def _octaves(depths: pd.Series, rates: pd.Series) -> float:
-    return float(np.polyfit(np.log2(depths.to_numpy(float)), np.log2(rates.to_numpy(float)), 1)[0])
 
 
 def _of(cells: pd.DataFrame, key: tuple) -> pd.DataFrame:

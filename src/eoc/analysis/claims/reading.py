@@ -24,7 +24,7 @@ def reduced(
 ) -> pd.DataFrame:
     """``settings`` and status of every run, beside what ``measure`` makes of its history."""
     rows = [measure(history(path)) for path in runs["path"]]
-    kept = runs[[*settings, "status"]].reset_index(drop=True)
+    kept = runs.reindex(columns=[*settings, "status"]).reset_index(drop=True)  # a setting that no run has is missing
     return pd.concat([kept, pd.DataFrame(rows)], axis=1)
 
 

@@ -108,7 +108,7 @@ def top_eigenpairs(
             rounds -= 1
         return Eigenpairs(
             values=search.values[:k].clone(),
-            vectors=search.ritz[:k].clone(),
+            vectors=search.ritz(k),
             residuals=search.norms[:k].clone(),
             products=search.products,
             converged=not search.unfinished(tolerance),

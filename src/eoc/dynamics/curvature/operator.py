@@ -155,8 +155,10 @@ class ParameterOperator(ABC):
 
     def _join(self, parts: Parts, row: Tensor) -> None:
         for i, (place, part) in enumerate(zip(row.split(self._sizes), parts, strict=True)):
-            if part is not None:
-                place.copy_((part if self._scales is None else part * self._scales[i]).reshape(-1))
+            if part is not None and self._scales is not None:
+                torch.mul(part, self._scales[i], out=place.view_as(part))
+            elif part is not None:
+                place.view_as(part).copy_(part)
 
 
 def differentiated(value: Tensor, parameters: list[Tensor], cotangent: Tensor | None = None) -> Parts:

@@ -26,8 +26,7 @@ class Search:
     Attributes:
         products: number of products spent.
         values: (dimension,) Ritz values, the wanted first.
-        ritz: (k + guards, parameters), the leading Ritz vectors.
-        norms: (k + guards,), the norms of their residuals.
+        norms: the norms of the residuals of the leading Ritz pairs, of k at least.
     """
 
     def __init__(
@@ -77,19 +76,30 @@ class Search:
         return promised - best > abs(promised) / 2
 
     def project(self) -> None:
-        """Solve the Rayleigh-Ritz problem, and compute the residuals of the block."""
+        """Solve the Rayleigh-Ritz problem, and compute the residuals of the wanted pairs."""
         values, mixing = torch.linalg.eigh(self._T)
         order = torch.argsort(self._rank(values), descending=True, stable=True)
         self.values, self._mixing = values[order], mixing[:, order]
-        head = self._mixing[:, : self._block].T.to(self._U)
-        self.ritz = head @ self._V.matrix
-        self._residuals = (head @ self._W.matrix).addcmul_(
-            self.ritz, self.values[: self._block, None].to(self._U), value=-1
-        )
+        self._residuals = self._U[:0]
+        self._compute_residuals(self._k)
+
+    def _compute_residuals(self, count: int) -> None:
+        """Compute the residuals of so many leading pairs, and their norms, where they are not there already."""
+        there = len(self._residuals)
+        if there >= count:
+            return
+        head = self._mixing[:, there:count].T
+        rows = head.to(self._U) @ self._W.matrix
+        rows.addmm_((self.values[there:count, None] * head).to(self._U), self._V.matrix, alpha=-1)
+        self._residuals = torch.cat([self._residuals, rows]) if there else rows
         self._gram = inner(self._residuals, self._residuals).cpu()
         if not bool(self._gram.isfinite().all()):
             raise NonFiniteCurvature(f"the curvature is too large for {self._U.dtype}: its residuals' squares overflow")
         self.norms = self._gram.diagonal().sqrt()
+
+    def ritz(self, count: int) -> Tensor:
+        """Return the leading Ritz vectors, (count, parameters)."""
+        return self._mixing[:, :count].T.to(self._U) @ self._V.matrix
 
     def unfinished(self, tolerance: float) -> list[int]:
         """Return the indices of the wanted pairs whose residuals must still shrink, or else of such guards.
@@ -99,16 +109,20 @@ class Search:
         must: its own vector is known from the last probes, and what mixes with it lies mostly below half of theta_k.
         """
         limit = self._limit(tolerance)
-        open_pairs = [i for i, norm in enumerate(self.norms.tolist()) if norm > limit]
-        wanted = [i for i in open_pairs if i < self._k]
+        wanted = [i for i, norm in enumerate(self.norms[: self._k].tolist()) if norm > limit]
+        if wanted:
+            return wanted
+        self._compute_residuals(self._block)
         lowest = self.values[self._k - 1]
         reach = self.norms if self._cold else self.norms.square() / (lowest.abs() / 2).clamp(min=limit)
         highest = self._rank(self.values[: self._block]) + reach
         slack = limit if self._cold else 0.0
-        return wanted or [j for j in open_pairs if float(highest[j]) > float(self._rank(lowest)) + slack]
+        above = highest > self._rank(lowest) + slack
+        return [j for j in range(self._k, self._block) if self.norms[j] > limit and above[j]]
 
     def unexplored(self) -> list[int]:
         """Return the indices of all pairs of the block whose residuals are more than rounding."""
+        self._compute_residuals(self._block)
         return [i for i, norm in enumerate(self.norms.tolist()) if norm > self._limit(0.0)]
 
     def expand(self, pairs: list[int]) -> bool:
@@ -126,10 +140,9 @@ class Search:
     def remembered(self, capacity: int) -> SpectralMemory:
         """Return the leading pairs of the model that agrees with all products of this search."""
         if not len(self._U):
-            vectors = self._mixing[:, :capacity].T.to(self._U) @ self._V.matrix
-            return SpectralMemory(vectors, self.values[:capacity].clone())
+            return SpectralMemory(self.ritz(capacity), self.values[:capacity].clone())
         values, inside, outside = self._prediction().remembered(capacity)
-        vectors = torch.addmm(inside.to(self._U) @ self._V.matrix, outside.to(self._U), self._U)
+        vectors = (inside.to(self._U) @ self._V.matrix).addmm_(outside.to(self._U), self._U)
         return SpectralMemory(vectors, values)
 
     def _limit(self, tolerance: float) -> float:
@@ -147,10 +160,13 @@ class Search:
             return residuals
         mixing = self._mixing[:, pairs]
         overlap = self._D.T @ mixing - self._C.T @ mixing * self.values[pairs]
-        coupling = inner(self._W.matrix, residuals).cpu()
+        coupling = _roughly(self._W.matrix, residuals)
         coefficients = self._prediction().directions(pairs, overlap, coupling, self._gram[pairs][:, pairs])
-        known, fresh = coefficients.to(self._U).split([len(self._U), len(pairs)], dim=1)
-        return torch.addmm(known @ self._U, fresh, residuals)
+        known, fresh = coefficients.split([len(self._U), len(pairs)], dim=1)
+        # What lies along V is known and taken away here: it would cost an orthogonalization a second pass.
+        inside = known @ self._C.T
+        rows = (known.to(self._U) @ self._U).addmm_(fresh.to(self._U), residuals)
+        return rows.addmm_(inside.to(self._U), self._V.matrix, alpha=-1)
 
     def _extend(self, rows: list[Tensor]) -> None:
         for row in rows:
@@ -169,9 +185,7 @@ class Search:
         self._W.append(products)
         across, corner = inner(self._V.matrix, products).cpu().split([old, len(new)])
         self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
-        seen = torch.zeros(2 * len(new), 0, dtype=torch.float64)
-        if len(self._U):
-            seen = inner(torch.cat([new, products]), self._U).cpu()
+        seen = _roughly(torch.cat([new, products]), self._U)
         self._C = torch.cat([self._C, seen[: len(new)]])
         self._D = torch.cat([self._D, seen[len(new) :]])
 
@@ -184,3 +198,8 @@ class Search:
         self.values = self.values[:keep]
         self._T = torch.diag(self.values)
         self._mixing = torch.eye(keep, dtype=torch.float64)
+
+
+def _roughly(a: Tensor, b: Tensor) -> Tensor:
+    """Return inner products in the vectors' own precision, at half the cost: enough to predict from, not to report."""
+    return (a @ b.T).cpu().double()

@@ -10,6 +10,7 @@ from eoc.training.callbacks.layer_steps import LayerStepsCallback
 from eoc.training.callbacks.progress import ProgressCallback
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.callbacks.reference_sharpness import ReferenceSharpnessCallback
+from eoc.training.callbacks.spectrum import SpectrumCallback
 from eoc.training.callbacks.summary_figure import SummaryFigureCallback
 from eoc.training.callbacks.tangent_kernel import TangentKernelCallback
 from eoc.training.callbacks.update_cosines import UpdateCosinesCallback
@@ -25,6 +26,7 @@ __all__ = [
     "ProgressCallback",
     "Recorder",
     "ReferenceSharpnessCallback",
+    "SpectrumCallback",
     "StepCallback",
     "SummaryFigureCallback",
     "TangentKernelCallback",

@@ -15,7 +15,8 @@ class UpdateCosinesCallback(Measurement):
     """``cosine/cumulative/…``, ``cosine/previous/…``, ``update_norm/…``, ``distance/…``: over all layers and of each.
 
     Norms and cosines over all layers are in the learning-rate metric ⟨u, v⟩ = Σ_k ⟨u_k, v_k⟩/g_k, those of one layer
-    plain. Undefined values are missing, such as the cumulative cosine at step 0.
+    plain. Undefined values are missing, such as the cumulative cosine at step 0. Where the schedule follows the updates
+    they are followed once, for both.
 
     Args:
         every: cadence in steps.
@@ -24,6 +25,7 @@ class UpdateCosinesCallback(Measurement):
     def __init__(self, every: int = 1) -> None:
         super().__init__(every)
         self._cosines: UpdateCosines | None = None
+        self._shared = False  # with the schedule, which then has them measured
         self._state: dict[str, Any] | None = None
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:
@@ -32,23 +34,28 @@ class UpdateCosinesCallback(Measurement):
         return {f"{kind}/{part}" for kind in kinds for part in ("all", *module.network.layer_names)}
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Keep θ_0, or the reference that a checkpoint brought."""
-        self._cosines = UpdateCosines(list(module.network.weights), module.network.rates)
-        if self._state is not None:
+        """Keep θ_0, or the reference that a checkpoint brought; nothing where the schedule has it."""
+        by_schedule = module.schedules_cosines()
+        self._shared = by_schedule is not None
+        self._cosines = by_schedule or UpdateCosines(list(module.network.weights), module.network.rates)
+        if self._state is not None and not self._shared:
             self._cosines.load_state_dict(self._state)
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
-        """Remember θ_t where this update, or the next one's predecessor, is measured."""
-        if self._followed(module.step):
-            self.cosines.before_step()
+        """Have the step watched where this update, or the next one's predecessor, is measured."""
+        if self._followed(module.step) and not self._shared:
+            module.watchers.append(self.cosines)
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
-        """Measure Δ_t."""
-        if not self._followed(module.step):
-            self.cosines.forget_previous()
-            return
-        geometry = self.cosines.after_step()
+        """Write what was measured of Δ_t."""
+        geometry = module.geometry
+        if not self._shared:
+            if not self._followed(module.step):
+                self.cosines.forget_previous()
+                return
+            geometry = self.cosines.after_step()
         if self.due(module.step):
+            assert geometry is not None, "the step was followed"
             self._write(module, geometry)
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
@@ -57,7 +64,7 @@ class UpdateCosinesCallback(Measurement):
         self.by_layer(module, "distance", by_layer, over_all)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return θ_0 and Δ_{t−1}."""
+        """Return θ_0 and θ_{t−1}."""
         return self.cosines.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

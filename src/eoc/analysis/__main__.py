@@ -1,0 +1,83 @@
+"""``python -m eoc.analysis status|table|plot DIR``: what a run, a sweep or a folder of them has come to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from eoc.analysis.group_figure import draw_groups
+from eoc.analysis.grouping import column, grouped, mixed, varying, written
+from eoc.analysis.status import status
+from eoc.analysis.table import read_runs
+from eoc.errors import InvalidInput
+
+METRICS = ["train/loss", "test/accuracy"]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Do what the command line says; returns the exit code."""
+    given = _parser().parse_args(words)
+    try:
+        runs = read_runs(given.folder)
+        if given.command == "status":
+            print(status(runs))
+        elif given.command == "table":
+            print(_table(runs, given.group_by, given.metric, csv=given.csv))
+        else:
+            print(_plot(runs, given))
+    except (FileNotFoundError, InvalidInput) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m eoc.analysis", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (
+        ("status", "how many runs completed, diverged, failed, are running or were cut off, and which"),
+        ("table", "metrics by group: mean ± 95% interval over the runs of each"),
+        ("plot", "a metric against a setting, another metric or the step"),
+    ):
+        command = commands.add_parser(name, help=about, description=about)
+        command.add_argument("folder", type=Path, metavar="DIR", help="of a run, a sweep, or above them")
+        if name == "table":
+            command.add_argument("--group-by", type=_names, help="settings, a,b (default: all that vary but the seed)")
+            command.add_argument("--metric", type=_names, default=METRICS, help=f"default: {','.join(METRICS)}")
+            command.add_argument("--csv", action="store_true", help="print comma-separated values")
+        elif name == "plot":
+            command.add_argument("--x", default="step", help="a setting, a metric, or step (the default)")
+            command.add_argument("--y", default="train/loss", help="a metric (default: train/loss)")
+            command.add_argument("--hue", help="the setting whose values are a curve each")
+            command.add_argument("--to", type=Path, help="file, .png, .svg or .pdf (default: DIR/plot.png)")
+    return parser
+
+
+def _names(words: str) -> list[str]:
+    return [word for word in words.split(",") if word]
+
+
+def _table(runs: pd.DataFrame, by: list[str] | None, metrics: list[str], *, csv: bool) -> str:
+    by = [name for name in varying(runs) if name != "seed"] if by is None else by
+    by = [column(runs, "--group-by", name) for name in by]
+    metrics = [column(runs, "--metric", name) for name in metrics]
+    table = grouped(runs, by, metrics)
+    if csv:
+        return table.to_csv(index=False).rstrip()
+    others = mixed(runs, by)
+    note = f"\nover runs that differ in {', '.join(others)} too" if others else ""
+    return written(table, metrics) + note
+
+
+def _plot(runs: pd.DataFrame, given: argparse.Namespace) -> Path:
+    x = given.x if given.x == "step" else column(runs, "--x", given.x)
+    hue = None if given.hue is None else column(runs, "--hue", given.hue)
+    y = column(runs, "--y", given.y)
+    return draw_groups(runs, x, y, hue, given.to or given.folder / "plot.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

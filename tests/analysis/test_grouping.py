@@ -1,0 +1,140 @@
+"""Groups of runs: what varies, means with intervals by the book, and the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from eoc.analysis.__main__ import main
+from eoc.analysis.grouping import grouped, varying
+from eoc.tracking.claim import claimed
+from eoc.tracking.run_folder import FAILED, SUMMARY
+from support import trained
+
+LOSS = "train/loss"
+SHORT = "trainer.max_steps=5"
+
+
+def runs() -> pd.DataFrame:
+    """Two depths of four and three runs, of which one diverged."""
+    return pd.DataFrame(
+        {
+            "path": [str(number) for number in range(7)],
+            "status": ["completed"] * 6 + ["diverged"],
+            "seed": [0, 1, 2, 3, 0, 1, 2],
+            "model.depth": [3, 3, 3, 3, 5, 5, 5],
+            "model.width": [8] * 7,
+            "logger.csv.folder": [str(number) for number in range(7)],
+            LOSS: [1.0, 2.0, 4.0, 3.0, 0.5, np.nan, 99.0],
+        }
+    )
+
+
+def test_what_varies_is_what_sets_runs_apart():
+    assert varying(runs()) == ["seed", "model.depth"]
+
+
+def test_means_have_students_interval():
+    table = grouped(runs(), ["model.depth"], [LOSS]).set_index("model.depth")
+    values = [1.0, 2.0, 4.0, 3.0]
+    low, _ = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert table.loc[3, LOSS] == 2.5
+    assert table.loc[3, f"± {LOSS}"] == pytest.approx(2.5 - low, rel=1e-3)
+    assert (table.loc[5, LOSS], table.loc[5, "runs"], table.loc[5, "diverged"]) == (0.5, 2, 1)
+    assert np.isnan(table.loc[5, f"± {LOSS}"])
+    assert len(grouped(runs(), [], [LOSS])) == 1
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    for seed in (0, 1):
+        for depth in (2, 3):
+            trained(folder / f"{depth}-{seed}", f"seed={seed}", f"model.depth={depth}", "callbacks=divergence", SHORT)
+    trained(folder / "blown", "schedule=constant", "schedule.rate=1e9", "model.depth=3", "callbacks=divergence")
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    capsys.readouterr()
+    assert main(list(words)) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_status_names_what_is_not_done(sweep, capsys):
+    failed, cut, busy = (sweep / name for name in ("2-0", "2-1", "3-0"))
+    kept = {folder: (folder / SUMMARY).read_bytes() for folder in (failed, cut, busy)}
+    try:
+        for folder in kept:
+            (folder / SUMMARY).unlink()
+        (failed / FAILED).write_text("KeyError: 'a bug'\n")
+        with claimed(busy):
+            lines = said(capsys, "status", str(sweep))
+    finally:
+        for folder, content in kept.items():
+            (folder / SUMMARY).write_bytes(content)
+        (failed / FAILED).unlink()
+    assert lines[0] == "5 runs: 1 completed, 1 diverged, 1 running, 1 unfinished, 1 failed"
+    assert lines[1].startswith("diverged   blown ")
+    assert "training loss" in lines[1]
+    assert lines[2].endswith(": step 5 of 5")
+    assert lines[2].startswith("running    3-0 ")
+    assert lines[3] == "unfinished 2-1 schedule=geometric seed=1 model.depth=2: step 5 of 5"
+    assert lines[4].endswith("KeyError: 'a bug'")
+    assert said(capsys, "status", str(sweep)) == [
+        lines[0].replace("1 completed", "4 completed").split(", 1 running")[0],
+        lines[1],
+    ]
+
+
+def test_the_table_is_by_group(sweep, capsys):
+    lines = said(capsys, "table", str(sweep), "--group-by", "model.depth,schedule", "--metric", LOSS)
+    assert lines[0].split() == ["model.depth", "schedule", "runs", "diverged", LOSS]
+    assert lines[1].split()[:4] == ["2", "geometric", "2", "0"]
+    assert "±" in lines[1]
+    assert lines[2].split() == ["3", "constant", "0", "1", "-"]
+    assert not [line for line in lines if line.startswith("over runs")]
+    rows = said(capsys, "table", str(sweep), "--group-by", "model.depth", "--metric", LOSS, "--csv")
+    assert rows[0] == f"model.depth,runs,diverged,others,{LOSS},± {LOSS}"
+    assert len(rows) == 3
+    assert said(capsys, "table", str(sweep), "--group-by", "schedule")[-1] == "over runs that differ in model.depth too"
+
+
+def test_the_plot_shows_means_and_crosses(sweep, tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: drawn.append((figure, path)))
+    file = tmp_path / "there" / "plot.svg"
+    assert said(capsys, "plot", str(sweep), "--x", "model.depth", "--y", LOSS, "--to", str(file)) == [str(file)]
+    (line, cross) = drawn[0][0].axes[0].lines
+    assert line.get_xdata().tolist() == [2, 3]
+    assert cross.get_xdata().tolist() == [3]
+    said(capsys, "plot", str(sweep), "--hue", "model.depth", "--y", LOSS)
+    figure, path = drawn[1]
+    assert path == sweep / "plot.png"
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["2", "3"]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["table", "--group-by", "model.dept"], "(perhaps model.depth?)."),
+        (["table", "--metric", "test/acuracy"], "(perhaps test/accuracy?)."),
+        (["plot", "--x", "nosuch"], "the runs differ in "),
+    ],
+)
+def test_a_column_that_is_not_there(sweep, capsys, words, sentence):
+    assert main([words[0], str(sweep), *words[1:]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {words[1]}={words[2]} is not possible: ")
+    assert sentence in said
+
+
+def test_a_folder_without_runs(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: there is no run (config.json) in {tmp_path}\n"
+    assert main(["status", str(tmp_path / "nowhere")]) == 2
