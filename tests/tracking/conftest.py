@@ -13,6 +13,7 @@ import wandb
 @pytest.fixture
 def fresh_wandb(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """No settings and no key of the user; its service, which keeps the server's address, goes with the test."""
+    wandb.teardown()  # first: what it takes out of the environment is not to come back behind the test
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
@@ -25,6 +26,5 @@ def fresh_wandb(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         "WANDB_ERROR_REPORTING": "false",
     }.items():
         monkeypatch.setenv(name, value)
-    wandb.teardown()
     yield home
     wandb.teardown()
