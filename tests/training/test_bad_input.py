@@ -199,6 +199,8 @@ VALUES = [
     ({"seed": -1}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
     ({"seed": 2**32}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
     ({"seed": 10**30}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
+    ({"sweep.resume": "perhaps"}, "sweep.resume", "it must be true or false"),
+    ({"sweep": 3}, "sweep", "it must be settings, as in conf/config.yaml"),
     ({"objective": "nosuch"}, "objective", "this run measures cosine/cumulative/all"),
     ({"objective": "tset/loss"}, "objective", "(perhaps test/loss?)"),
     ({"objective": "hessian/eig_6"}, "objective", "(perhaps hessian/eig_5?)"),
@@ -226,7 +228,7 @@ def test_a_refused_value_is_one_line_on_stderr(refused, override):
 @pytest.mark.parametrize(
     "key",
     [
-        *("lr", "seed2", "loss.foo", "optimizer.foo", "curvature.foo", "trainer.foo", "logger.csv.foo"),
+        *("lr", "seed2", "sweep.foo", "loss.foo", "optimizer.foo", "curvature.foo", "trainer.foo", "logger.csv.foo"),
         *("schedule.foo", "callbacks.curvature.foo", "dataset.foo"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,8 @@ class CurvatureProbe:
     """The k largest eigenvalues of D^½·H·D^½ at the present weights, warm-started from the last probe.
 
     H is the Hessian of the mean loss over the training examples, D = diag(g_k) the learning-rate metric. For a
-    schedule that asks for it, it measures the critical sharpness along D times the gradient instead.
+    schedule that asks for it, it measures the critical sharpness along D times the gradient instead. The processes of
+    a data-parallel run share the examples of every product; the products, and so all that follows, are alike in all.
 
     Args:
         k: how many eigenvalues, largest algebraic first.
@@ -75,7 +77,8 @@ class CurvatureProbe:
     def operator(self, module: EdgeOfChaosModule) -> HessianOperator:
         """Return D^½·H·D^½ of ``module``, whose products are taken at its weights at the time."""
         weights, metric = list(module.network.weights), module.network.rates
-        return HessianOperator(module.loss_of, weights, self._batches(module), metric=metric)
+        share, reduce = _share(module, self.examples or len(module.dataset.train_inputs))
+        return HessianOperator(module.loss_of, weights, self._batches(module, share), metric=metric, reduce=reduce)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
         """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.
@@ -101,12 +104,13 @@ class CurvatureProbe:
         self.milliseconds = 1e3 * (time.perf_counter() - start)
         return found
 
-    def _batches(self, module: EdgeOfChaosModule) -> list[Batch]:
+    def _batches(self, module: EdgeOfChaosModule, share: slice = slice(None)) -> list[Batch]:
         data = module.dataset
         if self.examples is not None and self.examples > len(data.train_inputs):
             rule = f"the training part has {len(data.train_inputs)} examples"
             raise InvalidInput("curvature.examples", self.examples, rule)
-        return chunks(data.train_inputs[: self.examples], data.train_targets[: self.examples], self.chunk_size)
+        inputs, targets = data.train_inputs[: self.examples], data.train_targets[: self.examples]
+        return chunks(inputs[share], targets[share], self.chunk_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next probe starts from."""
@@ -116,6 +120,23 @@ class CurvatureProbe:
         """Take back what `state_dict` returned."""
         self.tracker.load_state_dict(state["tracker"])
         self.critical_rate = state["critical_rate"]
+
+
+def _share(module: EdgeOfChaosModule, examples: int) -> tuple[slice, Callable[[Tensor], None] | None]:
+    """Return which examples are this process's, and what makes a mean over them one over those of all processes."""
+    trainer = module.trainer
+    if trainer.world_size == 1:
+        return slice(None), None
+    if examples < trainer.world_size:
+        rule = f"it must be an integer of at least {trainer.world_size}, one for each process"
+        raise InvalidInput("curvature.examples", examples, rule)
+    start, stop = (examples * (trainer.global_rank + end) // trainer.world_size for end in (0, 1))
+
+    def reduce(product: Tensor) -> None:
+        product *= (stop - start) / examples
+        product.copy_(trainer.strategy.reduce(product, reduce_op="sum"))
+
+    return slice(start, stop), reduce
 
 
 def _loss_and_gradient(
