@@ -39,6 +39,7 @@ def test_one_override_takes_tensorboard_and_csv_instead_of_wandb(tmp_path: Path)
     assert same_as_csv(run)
     found = reader(run.folder)
     (image,) = found.Images("summary")
+    assert image.step == 8
     assert image.encoded_image_string == (run.folder / "summary.png").read_bytes()
     (config,) = found.Tensors("config/text_summary")
     assert b"kappa: 2.5" in config.tensor_proto.string_val[0]

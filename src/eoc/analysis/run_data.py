@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from eoc.analysis.summary_figure import NAMES
-from eoc.analysis.table import run_folders
+from eoc.analysis.table import read_histories, run_folders
 from eoc.errors import InvalidInput
-from eoc.tracking.run_folder import SETTINGS, read_failure, read_metrics, read_settings, read_summary
+from eoc.tracking.run_folder import SETTINGS, read_failure, read_settings, read_summary
 
 MOST = 4  # settings in a label
 ELSEWHERE = (
@@ -138,8 +139,8 @@ def _read(folder: Path) -> RunData:
     settings = {**said["choices"], **_leaves(said["config"])}
     run = RunData(folder, {}, {key: value for key, value in settings.items() if key.partition(".")[0] not in ELSEWHERE})
     run.failure = read_failure(folder)
-    with suppress(FileNotFoundError):  # it has not come to its first step
-        run.columns = {name: np.asarray(values) for name, values in read_metrics(folder).items()}
+    history = read_histories(pd.DataFrame({"path": [str(folder)]})).drop(columns="path")
+    run.columns = {str(name): values.to_numpy(dtype=np.float64) for name, values in history.items()}
     with suppress(FileNotFoundError):  # it goes on
         run.summary = read_summary(folder)
     return run

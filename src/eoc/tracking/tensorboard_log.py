@@ -28,6 +28,7 @@ class TensorBoardLog(Logger):
         self.folder = Path(text("folder", folder)) / FOLDER
         self._config: dict[str, Any] = {}
         self._before: int | None = None
+        self._last: int | None = None
         self._writer: Any = None
         try:
             import tensorboard  # noqa: F401
@@ -53,10 +54,11 @@ class TensorBoardLog(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Write one row in one event."""
-        self._write([{"tag": name, "simple_value": value} for name, value in metrics.items()], step)
+        self._last = step
+        self._write([{"tag": name, "simple_value": value} for name, value in metrics.items()])
 
     def log_image(self, key: str, images: list[Any]) -> None:
-        """Write figures (paths of PNG files)."""
+        """Write figures (paths of PNG files) at the last step."""
         self._write([{"tag": key, "image": {"encoded_image_string": Path(image).read_bytes()}} for image in images])
 
     def finalize(self, status: str) -> None:  # noqa: ARG002
@@ -64,7 +66,7 @@ class TensorBoardLog(Logger):
         if self._writer is not None:
             self._writer.close()
 
-    def _write(self, values: list[dict[str, Any]], step: int | None = None) -> None:
+    def _write(self, values: list[dict[str, Any]]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         if self._writer is None:
@@ -74,4 +76,4 @@ class TensorBoardLog(Logger):
             if self._config:
                 # An indented text is shown as it is.
                 self._writer.add_text("config", "\t" + OmegaConf.to_yaml(self._config).replace("\n", "\n\t"))
-        self._writer.file_writer.add_summary(Summary(value=values), step)
+        self._writer.file_writer.add_summary(Summary(value=values), self._last)

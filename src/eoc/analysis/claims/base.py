@@ -85,7 +85,8 @@ def bootstrap(values: ArrayLike, statistic: object, draws: int = 2000, seed: int
         return exact(np.nan)
     generator = np.random.default_rng(seed)
     picks = generator.integers(0, len(rows), size=(draws, len(rows)))
-    drawn = np.array([statistic(rows[pick]) for pick in picks], dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):  # draws of one row alone may leave it undefined
+        drawn = np.array([statistic(rows[pick]) for pick in picks], dtype=float)
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(statistic(rows)), float(low), float(high))

@@ -44,52 +44,57 @@ def _measure(columns: History) -> dict[str, float | str]:
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
-    """Where the phases begin and end, and what a catapult leaves behind."""
-    below = cells[cells["schedule.rate"] < 2.0]
-    between = cells[(cells["schedule.rate"] > 2.0) & (cells["schedule.rate"] < 4.0)]
-    thrown = cells[cells["phase"] == CATAPULT]
-    found = [
-        _claim(
-            "stable_below_two",
-            "Below η·λ_0 = 2 the loss does not rise in the first steps.",
-            "share of runs whose loss never rises by 10% within 50 steps",
-            _share(~below["phase"].isin([CATAPULT, DIVERGED])),
-            (1.0, 1.0),
-            0.1,
-        ),
-        _claim(
-            "bounded_to_four",
-            "Between 2 and 4 training survives: the loss rises at first, then falls.",
-            "share of runs that do not diverge",
-            _share(between["phase"] != DIVERGED),
-            (1.0, 1.0),
-            0.1,
-        ),
-        _claim(
-            "spike_between",
-            "Between 2 and 4 the loss spikes at first.",
-            "share of runs whose loss rises by 10% within 50 steps, at least 0.9",
-            _share(between["spike"] > SPIKE),
-            (0.9, 1.0),
-            0.4,
-        ),
-        _claim(
-            "flatter_after",
-            "A catapult ends where λ has fallen: the sharpness afterwards is below that of the start.",
-            "mean of λ (median of the second half) over λ_0, surviving catapults, below 1",
-            mean(thrown["sharpness_ratio"]),
-            (0.0, 1.0),
-            0.0,
-        ),
-        _claim(
-            "relu_stands_more",
-            "ReLU networks stand more than 4 before they diverge.",
-            "smallest η·λ_0 at which a run diverged, above 4",
-            exact(_smallest_diverging(cells)),
-            (4.0001, np.inf),
-            0.5,
-        ),
-    ]
+    """Where the phases begin and end, and what a catapult leaves behind: of a wide lazy network and of νP."""
+    found = []
+    for model in ("ntp", "nup"):
+        part = cells[cells["model"] == model]
+        below = part[part["schedule.rate"] < 2.0]
+        between = part[(part["schedule.rate"] > 2.0) & (part["schedule.rate"] < 4.0)]
+        thrown = part[part["phase"] == CATAPULT]
+        for name, says, criterion, measured, bounds, slack in (
+            (
+                "stable_below_two",
+                "below η·λ_0 = 2 the loss does not rise in the first steps",
+                "share of runs whose loss never rises by 10% within 50 steps",
+                _share(~below["phase"].isin([CATAPULT, DIVERGED])),
+                (1.0, 1.0),
+                0.1,
+            ),
+            (
+                "bounded_to_four",
+                "between 2 and 4 training survives",
+                "share of runs that do not diverge",
+                _share(between["phase"] != DIVERGED),
+                (1.0, 1.0),
+                0.1,
+            ),
+            (
+                "spike_between",
+                "between 2 and 4 the loss rises at first",
+                "share of runs whose loss rises by 10% within 50 steps, at least 0.9",
+                _share(between["spike"] > SPIKE),
+                (0.9, 1.0),
+                0.4,
+            ),
+            (
+                "flatter_after",
+                "a catapult ends where λ has fallen below that of the start",
+                "mean of λ (median of the second half) over λ_0, surviving catapults, below 1",
+                mean(thrown["sharpness_ratio"]),
+                (-np.inf, 1.0),
+                0.0,
+            ),
+            (
+                "stands_more_than_four",
+                "ReLU networks stand more than η·λ_0 = 4 before they diverge",
+                "smallest η·λ_0 at which a run diverged (or the largest tried), above 4",
+                exact(_smallest_diverging(part)),
+                (4.0001, np.inf),
+                0.5,
+            ),
+        ):
+            verdict = judge(measured, bounds[0], bounds[1], slack)
+            found.append(Claim(f"{model}_{name}", f"{RULES[model]}: {says}.", KNOWN, criterion, measured, verdict))
     nup = cells[(cells["model"] == "nup") & (cells["phase"] == DIVERGED)]
     if nup["model.depth"].nunique() > 1:
         limits = nup.groupby(["model.depth", "seed"])["schedule.rate"].min().reset_index()
@@ -114,7 +119,7 @@ def figure(cells: pd.DataFrame) -> Figure:
         axis.set_xticks(range(len(grid.columns)), [f"{rate:g}" for rate in grid.columns], fontsize=6)
         axis.set_yticks(range(len(grid.index)), [str(depth) for depth in grid.index])
         axis.grid(visible=False)
-        axis.set(title=f"{RULES[model]} (of the seeds, the wildest)", xlabel="η·λ₀", ylabel="depth l")
+        axis.set(title=f"{RULES[model]}", xlabel="η·λ₀", ylabel="depth l")
     axes[0].legend(
         handles=[Patch(color=shade, label=phase) for shade, phase in zip(SHADES, PHASES, strict=True)],
         fontsize=6,
@@ -141,9 +146,3 @@ def _share(flags: pd.Series) -> Estimate:
 def _smallest_diverging(cells: pd.DataFrame) -> float:
     diverged = cells[cells["phase"] == DIVERGED]["schedule.rate"]
     return float(diverged.min()) if len(diverged) else float(cells["schedule.rate"].max())
-
-
-def _claim(
-    name: str, says: str, criterion: str, measured: Estimate, bounds: tuple[float, float], slack: float
-) -> Claim:
-    return Claim(name, says, KNOWN, criterion, measured, judge(measured, bounds[0], bounds[1], slack))

@@ -41,7 +41,12 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 )
             )
     growing = cells[cells["model.growth"] == 2.0]
-    medians = growing.groupby(["model.depth", "model.activation"])["deviation"].median().unstack()
+    medians = (
+        growing.groupby(["model.depth", "model.activation"])["deviation"]
+        .median()
+        .unstack()
+        .reindex(columns=["relu", "abs"])
+    )
     measured = exact(float((medians["abs"] / medians["relu"]).max()))
     found.append(
         Claim(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, PAPER, Claim, judge, mean, slope, slopes
+from eoc.analysis.claims.base import DERIVED, Claim, judge, mean, slope, slopes
 from eoc.analysis.claims.drawing import RULES, band, label, panels, ticks
 from eoc.analysis.claims.reading import History, by_layer, first, reduced
 
@@ -60,6 +60,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                     f"exponent of Σ r_k/η in depth within {in_depth:g} ± {TOLERANCE}",
                     measured,
                     judge(measured, in_depth - TOLERANCE, in_depth + TOLERANCE, slack=0.2),
+                    "the formula is for one input",
                 )
             )
         measured = mean(_deepest(cells, model)["profile"])
@@ -92,11 +93,12 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         found.append(
             Claim(
                 "nup_output",
-                "νP: one step moves the output by the same amount at every depth.",
-                PAPER,
+                "νP: one step moves the output by the same amount at every depth, for a given residual.",
+                DERIVED,
                 f"exponent of the output's step/(η·mean residual) in depth within ±{TOLERANCE}",
                 measured,
                 judge(measured, -TOLERANCE, TOLERANCE, slack=0.2),
+                "only the mean residual is divided out; shallow networks also move what differs between inputs",
             )
         )
         measured = mean(part["unevenness"])

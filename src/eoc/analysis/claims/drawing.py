@@ -29,7 +29,7 @@ COLOURS = {
     "mup": RED,
     "mup_inverse_depth": PURPLE,
     "nup": BLUE,
-    "nup_growth_0": PURPLE,
+    "nup_growth_0": "#882255",
     "nup_growth_1": GREEN,
     "nup_growth_1_5": "#56B4E9",
     "nup_growth_3": "black",

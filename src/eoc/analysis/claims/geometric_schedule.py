@@ -27,6 +27,7 @@ def _measure(columns: History) -> dict[str, float]:
     second, end, reference = late(product), late(product, 0.1), late(checked)
     empty = not len(second) or not len(reference)
     low, middle, high = (float("nan"),) * 3 if empty else np.quantile(second, [0.05, 0.5, 0.95])
+    differences = np.abs(columns["reference/sharpness"] / columns["sharpness"] - 1)
     begun = loss[max(1, int(len(loss) * BEGUN)) :]
     return {
         "share_beyond": float("nan") if empty else float((second > 2.0).mean()),
@@ -35,7 +36,9 @@ def _measure(columns: History) -> dict[str, float]:
         "product_high": float(high),
         "reference_smallest": float("nan") if empty else float(reference.min()),
         "reference_largest": float("nan") if empty else float(reference.max()),
-        "solvers_differ": float(np.nanmax(np.abs(checked / product - 1))),
+        "checks": int(np.isfinite(differences).sum()),
+        "missed": int((differences > 1e-3).sum()),
+        "solvers_differ": float(np.nanmax(differences)),
         "product_end": float(np.median(end)) if len(end) else float("nan"),
         "sharpness": float(np.median(late(columns["reference/sharpness"]))) if not empty else float("nan"),
         "loss_start": first(columns, "train/loss"),
@@ -91,6 +94,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             "largest relative difference of λ over all runs that did not diverge, at most 2e-3",
             measured := exact(float(cells[cells["status"] == "completed"]["solvers_differ"].max())),
             judge(measured, 0.0, 2e-3, slack=3e-3),
+            f"in {int(cells['missed'].sum())} of {int(cells['checks'].sum())} checks they differ by more than the "
+            "tracker's tolerance, 1e-3",
         )
     )
     found.append(
@@ -131,7 +136,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             DERIVED,
             "ratio of late sharpness, κ = 2.5 to 1.5, below 1",
             measured := _ratio(plain, "sharpness", 2.5, 1.5),
-            judge(measured, 0.0, 1.0),
+            judge(measured, -np.inf, 1.0),
         )
     )
     rare = short[short["rule"].isin(["geometric κ = 2.5, every 3", "geometric κ = 2.5, every 5"])]
@@ -159,7 +164,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 DERIVED,
                 "final train loss with cooldown over that without, below 1",
                 measured := mean((cooled / hot).to_numpy()),
-                judge(measured, 0.0, 1.0),
+                judge(measured, -np.inf, 1.0),
             )
         )
     return found

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from eoc.analysis.claims.base import DERIVED, PAPER, Claim, Estimate, judge, line
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, reduced
+from eoc.analysis.style import layer_colours
 
 LAST = 6  # final steps over which the loss is averaged: at large rates it bounces
 CURVE = ["model", "model.width", "model.richness"]
@@ -128,17 +129,26 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
 def figure(cells: pd.DataFrame) -> Figure:
     """Loss against rate by depth, for the rules that matter most, and the best rate against depth."""
     drawn, axes = panels(3, "Train loss after 60 steps against the learning rate, by depth", rows=2)
-    shown = [("mup", 1.0), ("mup_inverse_depth", 1.0), ("nup", 1.0), ("nup_growth_1_5", 1.0), ("nup_growth_1_5", 0.333)]
-    depths = sorted(cells["model.depth"].unique())
+    shown = [("mup", 1.0), ("mup_inverse_depth", 1.0), ("nup", 1.0), ("nup_growth_1", 1.0), ("nup_growth_1", 0.333)]
+    swept = cells[cells["model"] == "mup_inverse_depth"]  # over depth only; other rules are swept over width too
+    depths = sorted((swept if len(swept) else cells)["model.depth"].unique())
+    shades = layer_colours(len(depths))
     for axis, (model, richness) in zip(axes, shown, strict=False):
         part = cells[(cells["model"] == model) & (cells["model.richness"] == richness)]
         part = part[part["model.width"] == part["model.width"].mode().min()]
         for index, depth in enumerate(depths):
             curve = part[part["model.depth"] == depth].groupby("schedule.rate")["loss"].median()
             curve = curve[np.isfinite(curve)]
-            shade = (0.1, 0.25 + 0.15 * index, 0.75 - 0.2 * index)
-            axis.plot(curve.index, curve, marker="o", markersize=2, color=shade, label=f"l = {depth}")
+            axis.plot(curve.index, curve, marker="o", markersize=2, color=shades[index], label=f"l = {depth}")
         axis.set(title=f"{RULES[model]}, ρ = {richness:g}", xscale="log", yscale="log", xlabel="η", ylabel="train loss")
+        ticks(
+            axis,
+            [
+                rate
+                for rate in (0.125, 0.5, 2, 8, 32)
+                if part["schedule.rate"].min() <= rate <= part["schedule.rate"].max()
+            ],
+        )
     axes[0].legend()
     best = optima(cells)
     for (model, width, richness), part in best.groupby(CURVE, sort=False):

@@ -53,7 +53,7 @@ def reduce_runs(experiment: str, runs: pd.DataFrame, results: Path) -> pd.DataFr
 
 def read_cells(experiment: str, results: Path) -> pd.DataFrame:
     """Read ``<experiment>.csv``."""
-    return pd.read_csv(results / f"{experiment}.csv", float_precision="round_trip")
+    return pd.read_csv(results / f"{experiment}.csv")
 
 
 def draw(experiment: str, cells: pd.DataFrame, results: Path) -> None:

@@ -1,0 +1,107 @@
+"""What results/ says is what its cells say, and what the program measures when it is asked again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN
+from eoc.analysis.claims.documents import fill
+from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, judge_all, read_cells
+from support import trained
+
+RESULTS = Path(__file__).resolve().parents[3] / "results"
+RECORDED = sorted(path.parent for path in RESULTS.glob(f"*/{CLAIMS}"))
+
+
+@pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: folder.name)
+def test_the_recorded_verdicts_are_those_of_the_recorded_cells(folder: Path, tmp_path: Path) -> None:
+    recorded = json.loads((folder / CLAIMS).read_text())
+    for experiment in EXPERIMENTS:
+        if (folder / f"{experiment}.csv").exists():
+            (tmp_path / f"{experiment}.csv").write_text((folder / f"{experiment}.csv").read_text())
+    judge_all(tmp_path, {key: value for key, value in recorded.items() if key != "claims"})
+    assert json.loads((tmp_path / CLAIMS).read_text()) == recorded
+    assert (tmp_path / TABLE).read_text() == (folder / TABLE).read_text()
+
+
+def test_digits_are_recorded_with_every_experiment() -> None:
+    assert RESULTS / "digits" in RECORDED
+    assert {path.stem for path in (RESULTS / "digits").glob("*.svg")} == set(EXPERIMENTS)
+
+
+def test_the_results_stay_small_and_hold_no_checkpoint() -> None:
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert {path.suffix for path in files} <= {".csv", ".json", ".md", ".png", ".svg"}
+
+
+@pytest.mark.slow
+def test_measured_again_the_cells_and_the_verdicts_are_the_recorded_ones(tmp_path: Path) -> None:
+    """A quick reproduction: λ_0 of νP, μP and NTP over depth, with four of the recorded seeds."""
+    recorded = read_cells("depth_curvature", RESULTS / "digits")
+    wanted = recorded[
+        recorded["model"].isin(["nup", "mup", "ntp"])
+        & (recorded["model.depth"] <= 9)
+        & (recorded["seed"] < 4)
+        & (recorded["model.activation"] == "relu")
+        & (recorded["model.width"] == recorded["model"].map({"nup": 8, "mup": 64, "ntp": 64}))
+    ].reset_index(drop=True)
+    assert len(wanted) == 3 * 3 * 4
+    found = []
+    for _, cell in wanted.iterrows():
+        words = [f"{key}={cell[key]}" for key in ("model", "model.depth", "model.width", "seed")]
+        folder = tmp_path / "-".join(words)
+        run = trained(folder, "experiment=depth_curvature", *words, small=False)
+        found.append(run.columns["sharpness"][0])
+    assert found == pytest.approx(wanted["sharpness"].tolist(), rel=2e-2)  # twice the tolerance of a probe
+    again = wanted.assign(sharpness=found)
+    verdicts = {claim.name: claim.verdict for claim in EXPERIMENTS["depth_curvature"].claims(again)}
+    before = {claim.name: claim.verdict for claim in EXPERIMENTS["depth_curvature"].claims(wanted)}
+    assert verdicts == before
+    assert {"ntp_grows", "mup_grows", "nup_flat_relu"} <= {name for name, said in verdicts.items() if said != UNKNOWN}
+
+
+def test_the_command_writes_claims_figures_and_cells(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs" / "concentration"
+    for depth in (3, 5):
+        for growth, width in ((0, 16), (2, 4)):
+            for activation in ("relu", "abs"):
+                for seed in (0, 1):
+                    words = [f"model.depth={depth}", f"model.growth={growth}", f"model.width={width}"]
+                    words += [f"model.activation={activation}", f"seed={seed}", "model=ntp"]
+                    trained(sweep / "-".join(words), "experiment=concentration", *words, small=False)
+    command = [sys.executable, "-m", "eoc.analysis.claims", str(tmp_path / "runs"), "--to", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "concentration/abs_concentrates_better" in done.stdout
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == {CLAIMS, TABLE, "concentration.csv", "concentration.png", "concentration.svg"}
+    cells = pd.read_csv(tmp_path / "results" / "concentration.csv")
+    assert len(cells) == 16
+    text = (tmp_path / "results" / TABLE).read_text()
+    assert "python train.py experiment=concentration" in text
+    assert "`concentration`: 16 runs (16 completed), 2 seeds, 32 examples" in text
+
+
+def test_a_folder_without_sweeps_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eoc.analysis.claims", str(tmp_path), "--to", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path} has no folder called depth_curvature")
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/findings.md"])
+def test_the_tables_in_the_documents_are_those_of_the_results(name: str, tmp_path: Path) -> None:
+    text = (RESULTS.parent / name).read_text()
+    assert "<!-- claims: digits" in text
+    copy = tmp_path / "copy.md"
+    copy.write_text(text)
+    assert not fill(copy, RESULTS)
+    claims = json.loads((RESULTS / "digits" / CLAIMS).read_text())["claims"]
+    shown = [claim for claim in claims if name != "README.md" or claim["source"] in (PAPER, COMPANION)]
+    assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
