@@ -67,6 +67,8 @@ def cluster(folder: Path, cores: int) -> Iterator[Mapping[str, str]]:
     munged = ["munged", "--foreground", "--force", f"--key-file={folder}/key", f"--socket={folder}/munge.socket"]
     munged += [f"--log-file={folder}/munged.log", f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/seed"]
     with ExitStack() as running:
+        # A test run that is told to end (by timeout, say) leaves no daemon behind.
+        running.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         for command in (munged, ["slurmctld", "-D", "-c"], ["slurmd", "-D", "-c"]):
             running.enter_context(_daemon(command, folder, environment))
         _wait_until_idle(host, environment, folder)
@@ -100,7 +102,11 @@ def _wait_until_idle(host: str, environment: Mapping[str, str], folder: Path) ->
             return
         if state.startswith(("down", "drain", "unk")):
             subprocess.run(
-                ["scontrol", "update", f"NodeName={host}", "State=RESUME"], env=environment, timeout=LIMIT, check=False
+                ["scontrol", "update", f"NodeName={host}", "State=RESUME"],
+                env=environment,
+                timeout=LIMIT,
+                check=False,
+                capture_output=True,
             )
         time.sleep(0.3)
     logs = "\n".join(f"{path}: {path.read_text()[-2000:]}" for path in sorted(folder.glob("*.log")))

@@ -35,7 +35,11 @@ QUEUE = (
 def slurm() -> Iterator[Mapping[str, str]]:
     with tempfile.TemporaryDirectory(prefix="slurm") as folder, cluster(Path(folder), cores=2) as environment:
         python_path = os.pathsep.join([str(ROOT / "src"), environment.get("PYTHONPATH", "")])
-        yield {**environment, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+        try:
+            yield {**environment, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+        finally:
+            subprocess.run(["scancel", "--user=root"], env=environment, timeout=30, check=False)
+            time.sleep(2.0)  # for the last steps to be gone before their daemon is
 
 
 def command(sweep: Path, *overrides: str) -> list[str]:
@@ -72,7 +76,6 @@ def test_a_sweep_survives_a_requeue_and_a_kill_and_is_completed_by_the_same_comm
         out, err = driver.communicate(timeout=240)
     finally:
         driver.kill()
-        subprocess.run(["scancel", "--user=root"], env=slurm, timeout=30, check=False)
     assert driver.returncode == 2, out + err
     assert "3 jobs: 2 completed, 1 failed" in out, out + err
     assert "failed    seed=1: the process that ran it ended without a word" in out
