@@ -606,6 +606,15 @@ def test_the_program_says_one_sentence(tmp_path):
     assert out == ""
 
 
+def test_a_run_that_is_told_nothing_makes_a_folder_of_its_own(tmp_path):
+    small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=2", "callbacks=none", "logger=csv"]
+    command = [sys.executable, str(ROOT / "train.py"), *small]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    (summary,) = tmp_path.glob(f"runs/*/*/{SUMMARY}")
+    assert str(summary.parent) in done.stdout
+
+
 @pytest.mark.parametrize(
     ("sent", "code", "sentence"),
     [

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import torch
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -79,6 +80,7 @@ class Doorkeeper(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Refuse a folder that is taken or cannot be written."""
         with one_sentence():
+            HydraConfig.instance().set_config(config)  # the folder's name asks for it; Hydra sets it later
             check_folder(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
