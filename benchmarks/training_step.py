@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from environment import environment
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
@@ -88,9 +88,7 @@ def main() -> None:
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "overrides": arguments.overrides,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
+        **environment(),
     }
     print(
         f"one step: {result['program_ms']:.2f} ms here, {result['hand_written_ms']:.2f} ms by hand, "

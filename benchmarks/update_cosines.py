@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from environment import environment
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
@@ -103,9 +103,7 @@ def main() -> None:
         "copies_of_the_weights": copies,
         "steps": arguments.steps,
         "repeats": arguments.repeats,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
+        **environment(),
     }
     print(
         f"one step: {result['with_ms']:.2f} ms with the cosines, {result['without_ms']:.2f} ms without, "

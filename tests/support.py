@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
+import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning import Callback
@@ -18,6 +22,7 @@ from torch import Tensor
 
 import eoc.training.run as run_room
 from eoc.tracking.run_folder import CONFIG, read_metrics, read_summary
+from eoc.training.door import GUARDED, TRACEBACKS
 from eoc.training.module import EdgeOfChaosModule
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -104,6 +109,28 @@ def crash_at(step: int) -> Callable[[EdgeOfChaosModule, int], None]:
 def _compose(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def before_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the environment as the door finds it, and see that what it sets is taken back."""
+    for name in (TRACEBACKS, GUARDED):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str, str]:
+    """Run ``python train.py`` with these words in this process; return exit code, stdout and stderr."""
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["train.py", *argv])
+    code: object = 0
+    try:
+        runpy.run_path(str(CONF.parent / "train.py"), run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        GlobalHydra.instance().clear()
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def composed(folder: Path, *overrides: str, ckpt_path: Path | None = None) -> DictConfig:

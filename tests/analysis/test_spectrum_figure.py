@@ -9,24 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import eoc.analysis.spectrum_figure as figure_room
 from eoc.analysis import draw_spectrum
 from eoc.analysis.spectrum_figure import smoothed
 from eoc.tracking.run_folder import SPECTRUM_FIGURE, read_spectrum, write_spectrum
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is made during the test."""
-    made: list[Figure] = []
-
-    class Kept(Figure):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            made.append(self)
-
-    monkeypatch.setattr(figure_room, "Figure", Kept)
-    return made
 
 
 def record(step: int, nodes: list[float]) -> dict[str, Any]:

@@ -20,20 +20,6 @@ from support import EVERY_STEP, NO_FIGURE, Run, trained
 LOSS, SHARPNESS, COSINES, FEATURES = range(4)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is made during the test."""
-    made: list[Figure] = []
-
-    class Kept(Figure):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            made.append(self)
-
-    monkeypatch.setattr(figure_room, "Figure", Kept)
-    return made
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained(tmp_path_factory.mktemp("run"), *EVERY_STEP, NO_FIGURE, "callbacks.evaluation.every=3")

@@ -6,7 +6,6 @@ import errno
 import os
 import pickle
 import re
-import runpy
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,6 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
@@ -29,7 +27,7 @@ from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SUMMARY, read_metrics
 from eoc.training.door import GUARDED, TRACEBACKS
-from support import CONF, composed
+from support import CONF, before_the_door, called, composed
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4")
@@ -41,29 +39,18 @@ GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "cal
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable]:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Run ``python train.py`` in this process; returns exit code, stdout and stderr."""
-    for name in (TRACEBACKS, GUARDED):
-        monkeypatch.setenv(name, "")  # so that what the door sets is taken back
-        monkeypatch.delenv(name)
+    before_the_door(monkeypatch)
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
     def call(*arguments: str, quiet: bool = True) -> tuple[object, str, str]:
-        GlobalHydra.instance().clear()
         folders = [f"paths.runs={tmp_path / 'runs'}", f"hydra.run.dir={tmp_path / 'run'}"]
         flags = [argument for argument in arguments if argument.startswith("-")]
         overrides = [*(QUIET if quiet else ()), *folders, *(each for each in arguments if each not in flags)]
-        monkeypatch.setattr(sys, "argv", ["train.py", *flags, *overrides])
-        code: object = 0
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return called(monkeypatch, capsys, *flags, *overrides)
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 @pytest.fixture

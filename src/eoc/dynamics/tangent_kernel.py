@@ -68,8 +68,15 @@ def infinite_tangent_kernel(network: MLP, inputs: Float[Tensor, "examples inputs
     return kernel
 
 
-def kernel_deviation(network: MLP, inputs: Float[Tensor, "examples inputs"]) -> Float[Tensor, ""]:
+def kernel_deviation(
+    kernel: Float[Tensor, "rows rows"], network: MLP, inputs: Float[Tensor, "examples inputs"]
+) -> Float[Tensor, ""]:
     """‖K − K^∞ ⊗ 1‖/‖K^∞ ⊗ 1‖ in Frobenius norm: how far the tangent kernel is from its limit of infinite width.
+
+    Args:
+        kernel: K, as `tangent_kernel` returns it.
+        network: whose kernel it is.
+        inputs: one example a row, those of K.
 
     Source: the quantity that arXiv:2501.14724 bounds, here relative and in Frobenius norm.
     """
@@ -77,7 +84,7 @@ def kernel_deviation(network: MLP, inputs: Float[Tensor, "examples inputs"]) -> 
         infinite_tangent_kernel(network, inputs),
         torch.eye(network.widths[-1], dtype=torch.float64, device=inputs.device),
     )
-    return (tangent_kernel(network, inputs) - limit).norm() / limit.norm()
+    return (kernel - limit).norm() / limit.norm()
 
 
 def _by_outputs(gram: Tensor, outputs: int) -> Tensor:

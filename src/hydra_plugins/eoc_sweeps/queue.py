@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ class _Launcher(BaseSubmititLauncher or Launcher):  # type: ignore[misc]
         ]
         return list(executor.map_array(self, *zip(*rows, strict=True)))
 
+    @abstractmethod
     def _waiting(self, jobs: list[Any]) -> bool:
-        raise NotImplementedError
+        """Return whether any of the jobs may still end."""
 
 
 class SlurmLauncher(_Launcher):

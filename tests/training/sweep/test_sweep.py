@@ -6,26 +6,23 @@ import fcntl
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 import eoc.training.run as run_room
 from eoc.analysis import read_runs
 from eoc.tracking.claim import claimed, is_claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_metrics, read_settings
-from eoc.training.door import GUARDED, TRACEBACKS
 from eoc.training.sweep.report import overhead_of
-from support import Crash, crash_at, trained
+from support import Crash, before_the_door, called, crash_at, trained
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = (
@@ -35,26 +32,15 @@ SMALL = (
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable]:
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Run ``python train.py -m`` into one folder in this process; returns exit code, stdout and stderr."""
-    for name in (TRACEBACKS, GUARDED):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    before_the_door(monkeypatch)
 
     def call(*overrides: str) -> tuple[object, str, str]:
-        GlobalHydra.instance().clear()
         folders = [f"paths.runs={tmp_path / 'runs'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-        monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, *folders, *overrides])
-        code: object = 0
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return called(monkeypatch, capsys, "-m", *SMALL, *folders, *overrides)
 
-    yield call
-    GlobalHydra.instance().clear()
+    return call
 
 
 def folders(tmp_path: Path) -> dict[int, Path]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from eoc.errors import integer
@@ -83,6 +86,18 @@ class Measurement(StepCallback):
         if over_all is not None:
             named = {"all": over_all.item(), **named}
         module.metrics.update({f"{name}/{key}": value for key, value in named.items() if not math.isnan(value)})
+
+
+def log_figure(module: EdgeOfChaosModule, name: str, draw: Callable[[], Path]) -> None:
+    """Draw, and hand the picture to the loggers that take one; what cannot be drawn is said, and costs nothing else."""
+    try:
+        figure = draw()
+    except Exception as error:
+        rank_zero_warn(f"{name}.png could not be drawn: {error}")
+        return
+    for logger in module.trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(name, [figure])
 
 
 def _ours(module: LightningModule) -> EdgeOfChaosModule:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.data.subsets import LARGEST_SEED
 from eoc.dynamics.curvature import LayerCurvature, NonFiniteCurvature, spectral_density, trace
 from eoc.errors import integer, text, under
 from eoc.tracking.run_folder import write_spectrum
-from eoc.training.callbacks.base import Measurement
+from eoc.training.callbacks.base import Measurement, log_figure
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -91,14 +90,7 @@ class SpectrumCallback(Measurement):
         self._measure(module)
         if not self._records or not module.trainer.is_global_zero:
             return
-        try:
-            figure = self.draw(self.folder, dots_per_inch=self.dots_per_inch)
-        except Exception as error:
-            rank_zero_warn(f"spectrum.png could not be drawn: {error}")
-            return
-        for logger in module.trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("spectrum", [figure])
+        log_figure(module, "spectrum", lambda: self.draw(self.folder, dots_per_inch=self.dots_per_inch))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was measured, and the vectors that the layers' next probes start from."""

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from eoc.errors import integer, text
-from eoc.training.callbacks.base import StepCallback
+from eoc.training.callbacks.base import StepCallback, log_figure
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -33,12 +31,6 @@ class SummaryFigureCallback(StepCallback):
         """Draw, behind the recorder; a figure that cannot be drawn is said, and costs nothing else."""
         if not module.trainer.is_global_zero:
             return
-        try:
-            diverged = module.divergence.step if module.divergence else None
-            figure = self.draw(self.folder, limit=module.limit, diverged=diverged, dots_per_inch=self.dots_per_inch)
-        except Exception as error:
-            rank_zero_warn(f"summary.png could not be drawn: {error}")
-            return
-        for logger in module.trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("summary", [figure])
+        diverged = module.divergence.step if module.divergence else None
+        settings = {"limit": module.limit, "diverged": diverged, "dots_per_inch": self.dots_per_inch}
+        log_figure(module, "summary", lambda: self.draw(self.folder, **settings))

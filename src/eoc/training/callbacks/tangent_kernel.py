@@ -38,5 +38,6 @@ class TangentKernelCallback(Measurement):
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Measure the present weights."""
         inputs = module.dataset.train_inputs[: self.examples]
-        self.write(module, "kernel/mean", tangent_kernel(module.network, inputs).diagonal().mean())
-        self.write(module, "kernel/deviation", kernel_deviation(module.network, inputs))
+        kernel = tangent_kernel(module.network, inputs)
+        self.write(module, "kernel/mean", kernel.diagonal().mean())
+        self.write(module, "kernel/deviation", kernel_deviation(kernel, module.network, inputs))
