@@ -24,6 +24,7 @@ STYLE: Any = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.2,
     "svg.fonttype": "none",
+    "svg.hashsalt": "eoc",  # the same figure is the same file
 }
 
 
