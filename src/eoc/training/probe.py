@@ -37,6 +37,7 @@ class CurvatureProbe:
         k: how many eigenvalues, largest algebraic first.
         tolerance: bound on the error of each relative to the largest, from its residual.
         guards: further directions followed but not reported, for close eigenvalues.
+        caution: how many times its residual a guard must lie below the reported; 0 trusts a second-order estimate.
         max_products: budget of Hessian-vector products for one probe.
         examples: measure on the first so many training examples; null for all.
         chunk_size: examples that are held in one gradient graph; null for all at once.
@@ -49,6 +50,7 @@ class CurvatureProbe:
         k: int = 1,
         tolerance: float = 1e-3,
         guards: int = 1,
+        caution: float = 0.0,
         max_products: int = 200,
         examples: int | None = None,
         chunk_size: int | None = None,
@@ -56,7 +58,9 @@ class CurvatureProbe:
         seed: int = 0,
     ) -> None:
         integer("seed", seed, 0, LARGEST_SEED)
-        self.tracker = CurvatureTracker(k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed)
+        self.tracker = CurvatureTracker(
+            k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed, caution=caution
+        )
         self.examples = None if examples is None else integer("examples", examples, minimum=1)
         self.chunk_size = None if chunk_size is None else integer("chunk_size", chunk_size, minimum=1)
         self.critical_tolerance = real("critical_tolerance", critical_tolerance, above=0.0)

@@ -86,6 +86,21 @@ def test_guard_that_has_overtaken_is_returned() -> None:
     assert found.values.tolist() == pytest.approx([10.0], rel=1e-3)
 
 
+def test_caution_finds_what_a_guard_hides() -> None:
+    # As met in a catapult: the start holds the second pair exactly, and the first as a small part of a guard whose
+    # residual is small, since the gap is.
+    values = [0.902, 0.848, 0.815, *bulk(197, 0.0, 0.5)]
+    axes = random_basis(200).T
+    start = torch.stack([axes[1], 0.07**0.5 * axes[0] + 0.93**0.5 * axes[2]])
+    missed, found = (
+        top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=start, caution=caution) for caution in (0, 4)
+    )
+    assert missed.converged and found.converged
+    assert missed.values.tolist() == pytest.approx([0.848], rel=1e-3)  # an eigenvalue, as promised, but not the first
+    assert found.values.tolist() == pytest.approx([0.902], rel=1e-3)
+    assert found.products <= missed.products + 6
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_fewer_parameters_than_the_block(size) -> None:
     values = [2.0, 1.0, -1.0][:size]
@@ -201,6 +216,7 @@ def test_curvature_beyond_the_square_root_of_the_largest_float_is_an_error() -> 
         {"k": 0},
         {"k": 4},
         {"guards": -1},
+        {"caution": -1.0},
         {"tolerance": 0.0},
         {"max_products": 1},
         {"which": "middle"},

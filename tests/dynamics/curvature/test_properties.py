@@ -20,13 +20,14 @@ widths = st.lists(st.integers(1, 6), min_size=3, max_size=5)
     spectrum=st.lists(st.floats(-10, 10).map(lambda v: round(v, 3)), min_size=1, max_size=40),
     k=st.integers(1, 4),
     guards=st.integers(0, 3),
+    caution=st.sampled_from([0.0, 4.0]),
     which=st.sampled_from(["largest", "smallest", "magnitude"]),
     double=st.booleans(),
 )
-def test_eigenvalues_of_any_matrix(spectrum, k, guards, which, double) -> None:
+def test_eigenvalues_of_any_matrix(spectrum, k, guards, caution, which, double) -> None:
     k = min(k, len(spectrum))
     matrix = with_spectrum(spectrum, dtype=torch.float64 if double else torch.float32)
-    found = top_eigenpairs(MatrixOperator(matrix), k, guards=guards, which=which, tolerance=1e-4)
+    found = top_eigenpairs(MatrixOperator(matrix), k, guards=guards, caution=caution, which=which, tolerance=1e-4)
     key = {"largest": lambda v: -v, "smallest": lambda v: v, "magnitude": lambda v: -abs(v)}[which]
     exact = torch.tensor(sorted(spectrum, key=key)[:k], dtype=torch.float64)
     scale = max(abs(v) for v in spectrum)

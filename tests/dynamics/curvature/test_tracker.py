@@ -121,7 +121,7 @@ def test_state_of_another_shape_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"k": 0}, {"tolerance": -1.0}, {"guards": -1}, {"max_products": 1}, {"seed": -1}]
+    "arguments", [{"k": 0}, {"tolerance": -1.0}, {"guards": -1}, {"caution": -1.0}, {"max_products": 1}, {"seed": -1}]
 )
 def test_bad_arguments_are_refused(arguments) -> None:
     with pytest.raises(InvalidInput):

@@ -53,6 +53,7 @@ def top_eigenpairs(
     capacity: int = 10,
     generator: torch.Generator | None = None,
     which: str = "largest",
+    caution: float = 0.0,
 ) -> Eigenpairs:
     """Return the k extreme eigenpairs of A: by default the k algebraically largest.
 
@@ -75,6 +76,8 @@ def top_eigenpairs(
         capacity: pairs kept in the returned memory beyond the k + guards, at no cost in products.
         generator: private source (CPU) of the random vectors; None is one seeded with 0.
         which: "largest" or "smallest" (algebraic), or largest in "magnitude".
+        caution: with c > 0, a guard is improved until it lies c times its residual below the wanted pairs, instead of
+            its second-order estimate; 4 misses fewer pairs that have just risen, for about one product more.
 
     Returns:
         The pairs, with their residuals.
@@ -89,6 +92,7 @@ def top_eigenpairs(
     integer("guards", guards, minimum=0)
     integer("capacity", capacity, minimum=0)
     real("tolerance", tolerance, above=0)
+    real("caution", caution, minimum=0)
     integer("max_products", max_products, minimum=min(k + guards, operator.size))
     choice("which", which, WHICH)
     rows = start.vectors if isinstance(start, SpectralMemory) else start
@@ -96,7 +100,8 @@ def top_eigenpairs(
         raise InvalidInput("start", tuple(rows.shape), f"its rows must have {operator.size} entries")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     with torch.inference_mode(False), torch.no_grad():
-        search = Search(operator, k, guards, which, start if isinstance(start, SpectralMemory) else None)
+        memory = start if isinstance(start, SpectralMemory) else None
+        search = Search(operator, k, guards, which, memory, caution)
         complete = search.begin(rows, generator, max_products)
         rounds = 0 if complete else math.ceil(math.log(operator.size))
         while True:

@@ -21,6 +21,7 @@ class LayerCurvature:
         guards: see `CurvatureTracker`.
         max_products: budget of a single layer's probe.
         seed: of the first start vectors.
+        caution: see `CurvatureTracker`.
     """
 
     def __init__(
@@ -30,9 +31,12 @@ class LayerCurvature:
         guards: int = 1,
         max_products: int = 200,
         seed: int = 0,
+        caution: float = 0.0,
     ) -> None:
         self.layers = {name: list(indices) for name, indices in layers.items()}
-        self.trackers = {name: CurvatureTracker(1, tolerance, guards, max_products, seed) for name in self.layers}
+        self.trackers = {
+            name: CurvatureTracker(1, tolerance, guards, max_products, seed, caution=caution) for name in self.layers
+        }
 
     def probe(self, operator: HessianOperator) -> dict[str, Eigenpairs]:
         """Return the top eigenpair of every layer's block of ``operator``."""

@@ -22,6 +22,7 @@ class Search:
         guards: number of further pairs in the first block.
         which: the wanted end of the spectrum.
         memory: a model of a nearby operator, if there is one.
+        caution: see `top_eigenpairs`.
 
     Attributes:
         products: number of products spent.
@@ -30,9 +31,9 @@ class Search:
     """
 
     def __init__(
-        self, operator: SymmetricOperator, k: int, guards: int, which: str, memory: SpectralMemory | None
+        self, operator: SymmetricOperator, k: int, guards: int, which: str, memory: SpectralMemory | None, caution: float
     ) -> None:
-        self._operator, self._k, self._rank = operator, k, _RANKS[which]
+        self._operator, self._k, self._rank, self._caution = operator, k, _RANKS[which], caution
         self._block = min(k + guards, operator.size)
         self._capacity = min(2 * self._block + 16, operator.size)
         like = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
@@ -107,6 +108,8 @@ class Search:
         A guard must be improved while it might turn out above the wanted pairs. After a cold start that is as long
         as its interval theta_j + ||r_j|| reaches there. Later its second-order estimate theta_j + ||r_j||^2 / gap
         must: its own vector is known from the last probes, and what mixes with it lies mostly below half of theta_k.
+        Mostly: a close pair that has risen above theta_k may be a small part of a guard, and its residual small then.
+        With caution c it is improved until theta_j + c ||r_j|| is below.
         """
         limit = self._limit(tolerance)
         wanted = [i for i, norm in enumerate(self.norms[: self._k].tolist()) if norm > limit]
@@ -114,7 +117,10 @@ class Search:
             return wanted
         self._compute_residuals(self._block)
         lowest = self.values[self._k - 1]
-        reach = self.norms if self._cold else self.norms.square() / (lowest.abs() / 2).clamp(min=limit)
+        if self._caution or self._cold:
+            reach = self.norms * (max(self._caution, 1.0) if self._cold else self._caution)
+        else:
+            reach = self.norms.square() / (lowest.abs() / 2).clamp(min=limit)
         highest = self._rank(self.values[: self._block]) + reach
         slack = limit if self._cold else 0.0
         above = highest > self._rank(lowest) + slack

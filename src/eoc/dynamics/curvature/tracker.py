@@ -31,6 +31,7 @@ class CurvatureTracker:
         seed: seed of the private random generator.
         capacity: pairs remembered beyond the k + guards: memory of 2 (k + guards + capacity) copies of the
             parameters, no products.
+        caution: 0, or how many times its residual a guard must lie below the wanted pairs; see `top_eigenpairs`.
 
     Raises:
         InvalidInput: an argument is out of range.
@@ -44,12 +45,14 @@ class CurvatureTracker:
         max_products: int = 200,
         seed: int = 0,
         capacity: int = 10,
+        caution: float = 0.0,
     ) -> None:
         self.k = integer("k", k, minimum=1)
         self.tolerance = real("tolerance", tolerance, above=0)
         self.guards = integer("guards", guards, minimum=0)
         self.max_products = integer("max_products", max_products, minimum=k + guards)
         self.capacity = integer("capacity", capacity, minimum=0)
+        self.caution = real("caution", caution, minimum=0)
         self._generator = torch.Generator().manual_seed(integer("seed", seed, minimum=0))
         self._memories: list[SpectralMemory] = []  # of the last probe, and of the one before
         self._lag = 1
@@ -76,6 +79,7 @@ class CurvatureTracker:
             max_products=self.max_products,
             capacity=self.capacity,
             generator=self._generator,
+            caution=self.caution,
         )
         if len(self._memories) == 2:
             held = [self._held(memory, found.vectors) for memory in self._memories]

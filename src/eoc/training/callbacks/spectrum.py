@@ -75,6 +75,7 @@ class SpectrumCallback(Measurement):
             tolerance=settings.tolerance,
             guards=settings.guards,
             max_products=settings.max_products,
+            caution=settings.caution,
         )
         if self._state is not None:
             self._layers.load_state_dict(self._state["layers"])
