@@ -10,6 +10,7 @@ import torch
 
 from eoc.dynamics.layer_steps import layer_steps
 from eoc.dynamics.tangent_kernel import kernel_deviation, tangent_kernel
+from eoc.training.callbacks import ReferenceSharpnessCallback
 from support import NO_FIGURE, trained
 
 CHECKS = "callbacks=[layer_steps,tangent_kernel,reference_sharpness,curvature]"
@@ -56,6 +57,23 @@ def test_an_independent_solver_finds_the_same_sharpness(run):
     for ours, reference in zip(columns["sharpness"], columns["reference/sharpness"], strict=True):
         assert ours == pytest.approx(reference, rel=1e-3)
     assert columns["reference/lr_x_sharpness"][:-1] == pytest.approx([2.5] * 8, rel=1e-3)
+    assert columns["reference/kinks"] == [0] * 9
+
+
+def test_weights_on_a_kink_are_counted(run):
+    module = run.module
+    inputs, first = module.dataset.train_inputs, module.network.weights[0]
+    before = first.detach().clone()
+    example = inputs[0] / inputs[0].norm()
+    with torch.no_grad():  # every preactivation of the first example is 0 but for rounding
+        first -= torch.outer(first @ example, example)
+        single = module.network.preactivations(inputs)[0][0] > 0
+        double = inputs[0].double() @ first.double().T > 0
+    ReferenceSharpnessCallback().at_end(module)
+    counted = module.metrics.pop("reference/kinks")
+    with torch.no_grad():
+        first.copy_(before)
+    assert counted >= int((single != double).sum()) > 0
 
 
 def test_a_network_that_blew_up_has_no_reference(tmp_path: Path):

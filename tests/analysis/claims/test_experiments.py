@@ -189,6 +189,9 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
                         "solvers_differ": 1e-4,
                         "checks": 40,
                         "missed": 0,
+                        "on_kinks": 0,
+                        "kinks_differ": 0.0,
+                        "kinks_end": 0.0,
                         "share_beyond": float(level > 2),
                         "sharpness": 3.0 - level,
                         **dict.fromkeys(["loss", "loss_largest", "loss_peak", "train_loss", "test_loss"], 0.1),
@@ -204,3 +207,23 @@ def test_geometric_schedule_claims():
     assert set(verdicts(geometric.claims(geometric_cells(1.001, 2.05))).values()) == {HOLDS}
     found = verdicts(geometric.claims(geometric_cells(1.1, 3.0)))
     assert found["holds_kappa"] == found["holds_kappa_long"] == found["constant_fades"] == FAILS
+    cells = geometric_cells(1.0, 2.0)
+    cosine = cells[cells["schedule"] == "constant"].assign(schedule="cosine")
+    for kinks, verdict in ((12.0, HOLDS), (0.0, FAILS)):
+        both = pd.concat([cells, cosine.assign(kinks_end=kinks, on_kinks=1, kinks_differ=0.02)], ignore_index=True)
+        assert verdicts(geometric.claims(both))["rests_on_kinks"] == verdict
+        assert verdicts(geometric.claims(both))["solvers_agree"] == HOLDS
+
+
+def test_checks_on_a_kink_are_counted_apart():
+    columns = {
+        "lr_x_sharpness": np.full(8, 2.5),
+        "train/loss": np.full(8, 0.1),
+        "sharpness": np.full(8, 1.0),
+        "reference/sharpness": np.array([1.0, 1.002, np.nan, 1.01, 1.0, 1.0, 1.0, 1.0]),
+        "reference/lr_x_sharpness": np.full(8, 2.5),
+        "reference/kinks": np.array([0, 0, np.nan, 3, 0, 0, 0, 5]),
+    }
+    found = geometric._measure(columns)
+    assert (found["checks"], found["missed"], found["on_kinks"], found["kinks_end"]) == (5, 1, 2, 5.0)
+    assert (found["solvers_differ"], found["kinks_differ"]) == pytest.approx((0.002, 0.01))

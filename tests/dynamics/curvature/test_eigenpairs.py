@@ -95,7 +95,8 @@ def test_caution_finds_what_a_guard_hides() -> None:
     missed, found = (
         top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=start, caution=caution) for caution in (0, 4)
     )
-    assert missed.converged and found.converged
+    assert missed.converged
+    assert found.converged
     assert missed.values.tolist() == pytest.approx([0.848], rel=1e-3)  # an eigenvalue, as promised, but not the first
     assert found.values.tolist() == pytest.approx([0.902], rel=1e-3)
     assert found.products <= missed.products + 6

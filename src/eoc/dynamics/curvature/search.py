@@ -31,7 +31,13 @@ class Search:
     """
 
     def __init__(
-        self, operator: SymmetricOperator, k: int, guards: int, which: str, memory: SpectralMemory | None, caution: float
+        self,
+        operator: SymmetricOperator,
+        k: int,
+        guards: int,
+        which: str,
+        memory: SpectralMemory | None,
+        caution: float,
     ) -> None:
         self._operator, self._k, self._rank, self._caution = operator, k, _RANKS[which], caution
         self._block = min(k + guards, operator.size)

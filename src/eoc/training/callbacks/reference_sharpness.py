@@ -21,7 +21,9 @@ class ReferenceSharpnessCallback(Measurement):
     """``reference/sharpness``: λ by SciPy's implicitly restarted Lanczos (ARPACK) from a fresh random start.
 
     It shares nothing with the tracker but the products, which this measures in float64; ``reference/lr_x_sharpness``
-    is η_t times it. Some hundred products each: for checks.
+    is η_t times it. Some hundred products each: for checks. Where weights rest on a kink of the activation, the two
+    precisions see the Hessians of its two sides: ``reference/kinks`` counts the hidden preactivations of the training
+    examples whose signs they disagree about.
 
     Args:
         every: cadence in steps.
@@ -33,8 +35,8 @@ class ReferenceSharpnessCallback(Measurement):
         self.tolerance = real("tolerance", tolerance, above=0.0)
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
-        """Both."""
-        return {"reference/sharpness", "reference/lr_x_sharpness"}
+        """λ, η·λ, and the kinks."""
+        return {"reference/sharpness", "reference/lr_x_sharpness", "reference/kinks"}
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Measure θ_t."""
@@ -67,3 +69,8 @@ class ReferenceSharpnessCallback(Measurement):
         start = np.random.default_rng(module.step).standard_normal(operator.size)
         values = eigsh(matrix, k=1, which="LA", tol=self.tolerance, v0=start, return_eigenvectors=False)
         self.write(module, "reference/sharpness", torch.tensor(values[0]))
+        with torch.no_grad():
+            here = module.network.preactivations(data.train_inputs)[:-1]
+            there = module.network.preactivations(batches[0][0], weights)[:-1]
+            kinks = sum(((a > 0) != (b > 0)).sum() for a, b in zip(here, there, strict=True))
+        self.write(module, "reference/kinks", torch.as_tensor(kinks))
