@@ -70,7 +70,7 @@ dashboard: $(STAMP) ## browse W&B's runs on disk in the terminal (RUNS=runs)
 	else echo "$(RUNS)/wandb has no W&B runs: make train leaves one, RUNS=... names another folder." >&2; exit 1; fi
 
 dashboard-web: $(STAMP) ## browse the runs below a folder in the browser, without account or network (RUNS=runs)
-	$(RUN) -m eoc.analysis.report "$(RUNS)" --serve $(ARGS)
+	$(RUN) -m eoc.analysis report "$(RUNS)" --serve $(ARGS)
 
 # The benchmark's peers are installed for it alone; PyTorch stays what the lock says.
 bench: $(STAMP) ## time the curvature engine against its peers (half an hour; ARGS="--steps 20" for a taste, ARGS=--publish for the docs)

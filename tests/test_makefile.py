@@ -145,9 +145,9 @@ def test_an_interrupted_update_is_made_anew(copy):
 
 
 def test_the_page_is_served_from_the_runs_that_were_named(copy):
-    assert copy.calls("dashboard-web") == [*SET_UP, "-m eoc.analysis.report runs --serve"]
+    assert copy.calls("dashboard-web") == [*SET_UP, "-m eoc.analysis report runs --serve"]
     served = copy.calls("dashboard-web", "RUNS=my runs/a sweep", "ARGS=--port 0")
-    assert served == ["-m eoc.analysis.report my runs/a sweep --serve --port 0"]
+    assert served == ["-m eoc.analysis report my runs/a sweep --serve --port 0"]
 
 
 def test_the_terminal_dashboard_opens_on_all_runs_or_says_that_there_are_none(copy):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eoc.analysis.__main__ import main as command_line
 from eoc.analysis.comparison import comparison
 from eoc.analysis.panels import POINTS, colours_of, thinned
 from eoc.analysis.report import main, render, server, write_report
@@ -187,7 +188,7 @@ def test_thinning_keeps_spikes_and_ends(count: int) -> None:
 def test_it_is_written_into_the_folder_or_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = written(tmp_path / "a")
     assert write_report(folder) == folder / "report.html"
-    assert main([str(tmp_path), "--output", str(tmp_path / "page.html")]) == 0
+    assert command_line(["report", str(tmp_path), "--output", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'page.html'}\n"
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=\"(?!data:)", page)  # everything is in it

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from eoc.analysis import read_histories, read_runs
+from eoc.analysis.__main__ import main
 from eoc.tracking.run_folder import FAILED, METRICS, SETTINGS, SUMMARY, read_metrics
 from support import NO_FIGURE, trained
 
@@ -122,3 +123,16 @@ def test_a_thousand_runs_of_a_thousand_steps_are_read_in_ten_seconds(sweep, tmp_
     seconds = time.perf_counter() - start
     assert (len(frame), len(histories)) == (1000, 1_000_000)
     assert seconds < 10.0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [([], "mean ± 95% interval"), (["table"], "mean ± 95% interval"), (["plot"], "--hue"), (["report"], "--serve")],
+)
+def test_help_is_printed(words, part, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: " + " ".join(["python -m eoc.analysis", *words]))
+    assert part in said

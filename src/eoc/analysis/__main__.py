@@ -1,4 +1,4 @@
-"""``python -m eoc.analysis status|table|plot DIR``: what a run, a sweep or a folder of them has come to."""
+"""``python -m eoc.analysis status|table|plot|report DIR``: what a run, a sweep or a folder of them has come to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from eoc.analysis import report
 from eoc.analysis.group_figure import draw_groups
 from eoc.analysis.grouping import column, grouped, mixed, varying, written
 from eoc.analysis.status import status
@@ -19,6 +20,9 @@ METRICS = ["train/loss", "test/accuracy"]
 
 def main(words: list[str] | None = None) -> int:
     """Do what the command line says; returns the exit code."""
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["report"]:
+        return report.main(words[1:])
     given = _parser().parse_args(words)
     try:
         runs = read_runs(given.folder)
@@ -42,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         ("table", "metrics by group: mean ± 95% interval over the runs of each"),
         ("plot", "a metric against a setting, another metric or the step"),
     ):
-        command = commands.add_parser(name, help=about, description=about)
+        command = commands.add_parser(name, help=about.replace("%", "%%"), description=about)
         command.add_argument("folder", type=Path, metavar="DIR", help="of a run, a sweep, or above them")
         if name == "table":
             command.add_argument("--group-by", type=_names, help="settings, a,b (default: all that vary but the seed)")
@@ -53,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--y", default="train/loss", help="a metric (default: train/loss)")
             command.add_argument("--hue", help="the setting whose values are a curve each")
             command.add_argument("--to", type=Path, help="file, .png, .svg or .pdf (default: DIR/plot.png)")
+    about = "a page with all curves, to browse, keep or send (--help: its own options)"
+    commands.add_parser("report", help=about, add_help=False)
     return parser
 
 

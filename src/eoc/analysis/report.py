@@ -1,4 +1,4 @@
-"""A page to browse runs in, without account or network: ``python -m eoc.analysis.report FOLDER``.
+"""A page to browse runs in, without account or network: ``python -m eoc.analysis report FOLDER``.
 
 One file with everything in it: the curves of one run, or of all runs below a folder laid over each other.
 """
@@ -110,7 +110,7 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
 
 def main(words: list[str] | None = None) -> int:
     """Write the page of a folder, or serve it."""
-    parser = argparse.ArgumentParser(prog="python -m eoc.analysis.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m eoc.analysis report", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {REPORT} in the folder")
     parser.add_argument("--serve", action="store_true", help="serve it on this machine instead")
