@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
 
 
+def independent_sharpness(operator: HessianOperator, tolerance: float = 1e-6, seed: int = 0) -> float:
+    """Return the largest eigenvalue by SciPy's implicitly restarted Lanczos (ARPACK), from a random start.
+
+    Args:
+        operator: products in float64.
+        tolerance: relative, as ARPACK understands it.
+        seed: of the start.
+    """
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        rows = torch.from_numpy(vector.reshape(1, -1)).to(operator.device)
+        return operator(rows)[0].cpu().numpy()
+
+    matrix = LinearOperator((operator.size, operator.size), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(seed).standard_normal(operator.size)
+    return float(eigsh(matrix, k=1, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)[0])
+
+
 class ReferenceSharpnessCallback(Measurement):
     """``reference/sharpness``: λ by SciPy's implicitly restarted Lanczos (ARPACK) from a fresh random start.
 
@@ -60,15 +78,8 @@ class ReferenceSharpnessCallback(Measurement):
         if not all(weight.isfinite().all() for weight in weights):
             return
         operator = HessianOperator(loss, weights, batches, metric=module.network.rates)
-
-        def product(vector: np.ndarray) -> np.ndarray:
-            rows = torch.from_numpy(vector.reshape(1, -1)).to(operator.device)
-            return operator(rows)[0].cpu().numpy()
-
-        matrix = LinearOperator((operator.size, operator.size), matvec=product, dtype=np.float64)
-        start = np.random.default_rng(module.step).standard_normal(operator.size)
-        values = eigsh(matrix, k=1, which="LA", tol=self.tolerance, v0=start, return_eigenvectors=False)
-        self.write(module, "reference/sharpness", torch.tensor(values[0]))
+        value = independent_sharpness(operator, self.tolerance, seed=module.step)
+        self.write(module, "reference/sharpness", torch.tensor(value))
         with torch.no_grad():
             here = module.network.preactivations(data.train_inputs)[:-1]
             there = module.network.preactivations(batches[0][0], weights)[:-1]

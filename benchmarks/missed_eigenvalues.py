@@ -1,0 +1,86 @@
+"""How often does the tracker report the second eigenvalue for the first, and what does it cost to ask more of it?
+
+    python benchmarks/missed_eigenvalues.py
+
+trains the main job's network (νP, 4 layers) on 200 digits at η = κ/λ, λ by SciPy's Lanczos in float64 from a random
+start at every step, and lets several trackers follow λ along the same weights. Prints the table of docs/curvature.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+
+import torch
+from environment import environment
+
+from eoc.data import digits
+from eoc.dynamics.curvature import CurvatureTracker, HessianOperator
+from eoc.model import MLP, half_squared_error
+from eoc.training.callbacks.reference_sharpness import independent_sharpness
+
+KAPPAS = (1.5, 2.5, 3.0, 3.5)
+SETTINGS = {
+    "as it is (1 guard)": {},
+    "2 guards": {"guards": 2},
+    "3 guards": {"guards": 3},
+    "caution 2": {"caution": 2.0},
+    "caution 4": {"caution": 4.0},
+    "caution 4, 2 guards": {"caution": 4.0, "guards": 2},
+}
+MISS = 1e-3  # relative: the trackers' own tolerance
+
+
+def follow(kappa: float, seed: int, steps: int) -> dict[str, list[tuple[float, int]]]:
+    """Train once, and return every tracker's relative errors and products."""
+    data = digits(n_train=200)
+    network = MLP(data.dim, data.classes, parameterization="nup", depth=4, width=12, growth=2.0, seed=seed)
+    weights, batches = list(network.weights), [(data.train_inputs, data.train_targets)]
+    exact_batches = [(data.train_inputs.double(), data.train_targets.double())]
+    trackers = {name: CurvatureTracker(**setting) for name, setting in SETTINGS.items()}
+    rows = defaultdict(list)
+
+    def loss_of(inputs, targets):
+        return half_squared_error(network(inputs), targets)
+
+    for step in range(steps):
+        exact = [weight.detach().double().requires_grad_() for weight in weights]
+
+        def exact_loss(inputs, targets, exact=exact):
+            return half_squared_error(network.preactivations(inputs, exact)[-1], targets)
+
+        sharpness = independent_sharpness(HessianOperator(exact_loss, exact, exact_batches, network.rates), seed=step)
+        for name, tracker in trackers.items():
+            found = tracker.probe(HessianOperator(loss_of, weights, batches, network.rates))
+            rows[name].append((found.values[0].item() / sharpness - 1, found.products))
+        gradient = torch.autograd.grad(loss_of(*batches[0]), weights)
+        with torch.no_grad():
+            for weight, factor, slope in zip(weights, network.rates, gradient, strict=True):
+                weight -= kappa / sharpness * factor * slope
+    return rows
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=8)
+    given = parser.parse_args()
+    print("| κ | tracker | products: mean | probes | further off than 1e-3 | worst |")
+    print("|---|---|---|---|---|---|")
+    for kappa in KAPPAS:
+        total = defaultdict(list)
+        for seed in range(given.seeds):
+            for name, rows in follow(kappa, seed, given.steps).items():
+                total[name] += rows
+        for name, rows in total.items():
+            errors = [abs(error) for error, _ in rows]
+            missed, products = sum(error > MISS for error in errors), statistics.mean(p for _, p in rows)
+            print(f"| {kappa:g} | {name} | {products:.1f} | {len(rows)} | {missed} | {max(errors):.1g} |", flush=True)
+    print(json.dumps(environment()))
+
+
+if __name__ == "__main__":
+    main()
