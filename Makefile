@@ -55,9 +55,9 @@ test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs ro
 EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer cosines catapult geometric_schedule
 DATASET := digits
 JOBS := 2
-DATA := $(if $(filter digits,$(DATASET)),,dataset=$(DATASET) dataset.n_train=1000)
+DATA := $(if $(filter digits,$(DATASET)),,dataset=$(DATASET))
 SWEEPS := runs/reproduction/$(DATASET)
-reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8; EXPERIMENTS="...")
+reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8 ARGS="dataset.n_train=1000"; EXPERIMENTS="...")
 	@set -e; for name in $(EXPERIMENTS); do \
 		echo "== $$name"; \
 		OMP_NUM_THREADS=1 $(RUN) train.py experiment=$$name $(DATA) $(if $(DATA_ROOT),dataset.root=$(DATA_ROOT)) hydra.sweep.dir=$(SWEEPS)/$$name \

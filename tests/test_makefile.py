@@ -101,7 +101,7 @@ def test_reproduce_runs_every_experiment_and_judges(copy):
     experiments = ("depth_curvature", "coordinate_check", "concentration", "lr_transfer", "cosines", "catapult")
     for arguments, words, about in (
         ((), "", ""),
-        (("DATASET=mnist", "DATA_ROOT=/data", "JOBS=5"), "dataset=mnist dataset.n_train=1000", "dataset=mnist"),
+        (("DATASET=mnist", "DATA_ROOT=/data", "JOBS=5"), "dataset=mnist", "dataset=mnist"),
     ):
         calls = copy.calls("reproduce", *arguments)[-8:]
         for call, name in zip(calls, (*experiments, "geometric_schedule"), strict=False):

@@ -105,3 +105,31 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, tmp_pat
     claims = json.loads((RESULTS / "digits" / CLAIMS).read_text())["claims"]
     shown = [claim for claim in claims if name != "README.md" or claim["source"] in (PAPER, COMPANION)]
     assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
+
+
+def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
+    estimate = {"value": 0.5, "low": None, "high": None}
+    claim = {"experiment": "cosines", "criterion": "a|b", "measured": estimate, "verdict": "holds", "remark": ""}
+    paper = {**claim, "name": "one", "claim": "said", "source": PAPER}
+    ours = {**claim, "name": "two", "claim": "seen", "source": "derived here"}
+    for dataset, claims in (("first", [paper]), ("second", [{**paper, "verdict": "fails"}, ours])):
+        (tmp_path / dataset).mkdir()
+        (tmp_path / dataset / CLAIMS).write_text(json.dumps({"dataset": dataset.title(), "claims": claims}))
+    document = tmp_path / "page.md"
+    document.write_text(
+        "<!-- compare: first, second -->\nold\n<!-- end -->\n<!-- compare: second, first: all -->\n<!-- end -->\n"
+    )
+    assert fill(document, tmp_path)
+    assert document.read_text().splitlines() == [
+        "<!-- compare: first, second -->",
+        "| claim | criterion | First | Second |",
+        "|---|---|---|---|",
+        "| said | a\\|b | 0.5 **holds** | 0.5 **fails** |",
+        "<!-- end -->",
+        "<!-- compare: second, first: all -->",
+        "| claim | criterion | Second | First |",
+        "|---|---|---|---|",
+        "| said | a\\|b | 0.5 **fails** | 0.5 **holds** |",
+        "| seen | a\\|b | 0.5 **holds** | – |",
+        "<!-- end -->",
+    ]

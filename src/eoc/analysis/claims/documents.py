@@ -2,6 +2,8 @@
 
 A document marks a place with ``<!-- claims: digits/depth_curvature -->`` … ``<!-- end -->``: the claims of one
 experiment, or, with ``<!-- claims: digits -->``, those of the paper and its companions from all experiments.
+``<!-- compare: digits, mnist -->`` sets data sets side by side for the claims of the paper and its companions, and
+``<!-- compare: digits, mnist: all -->`` for all.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from eoc.analysis.claims.base import COMPANION, PAPER, Estimate
 from eoc.analysis.claims.results import CLAIMS
 
 PLACE = re.compile(r"(<!-- claims: (\w+)(?:/(\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(document: Path, results: Path) -> bool:
     """Fill the places of ``document`` from ``results/<dataset>/claims.json``; return whether anything changed."""
     before = document.read_text()
     after = PLACE.sub(lambda match: f"{match[1]}{table(results / match[2], match[3])}\n{match[4]}", before)
+    after = COMPARED.sub(
+        lambda match: f"{match[1]}{comparison(results, match[2].split(', '), every=bool(match[3]))}\n{match[4]}", after
+    )
     if after != before:
         document.write_text(after)
     return after != before
@@ -29,16 +35,36 @@ def fill(document: Path, results: Path) -> bool:
 def table(results: Path, experiment: str | None) -> str:
     """The claims of one experiment, or without its name those of the paper and its companions, as Markdown."""
     claims = json.loads((results / CLAIMS).read_text())["claims"]
-    chosen = [claim for claim in claims if experiment in (None, claim["experiment"])]
-    if experiment is None:
-        chosen = [claim for claim in chosen if claim["source"] in (PAPER, COMPANION)]
+    chosen = [claim for claim in claims if claim["experiment"] == experiment or (experiment is None and _known(claim))]
     lines = ["| claim | whose | criterion | measured [95%] | verdict |", "|---|---|---|---|---|"]
     for claim in chosen:
         said = claim["claim"] + (f" *{claim['remark']}.*" if claim["remark"] else "")
-        cells = (said, claim["source"], claim["criterion"], _estimate(claim["measured"]), f"**{claim['verdict']}**")
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(_row(said, claim["source"], claim["criterion"], _estimate(claim), f"**{claim['verdict']}**"))
     return "\n".join(lines)
 
 
-def _estimate(node: dict[str, Any]) -> str:
+def comparison(results: Path, datasets: list[str], *, every: bool) -> str:
+    """What was measured on several data sets, and its verdict: every claim, or the paper's and its companions'."""
+    read = [json.loads((results / name / CLAIMS).read_text()) for name in datasets]
+    found = [{(claim["experiment"], claim["name"]): claim for claim in each["claims"]} for each in read]
+    lines = [_row("claim", "criterion", *(each["dataset"] for each in read)), "|---" * (2 + len(read)) + "|"]
+    for key in dict.fromkeys(key for each in found for key in each):
+        claims = [each.get(key) for each in found]
+        first = next(claim for claim in claims if claim is not None)
+        if every or _known(first):
+            cells = ("–" if claim is None else f"{_estimate(claim)} **{claim['verdict']}**" for claim in claims)
+            lines.append(_row(first["claim"], first["criterion"], *cells))
+    return "\n".join(lines)
+
+
+def _known(claim: dict[str, Any]) -> bool:
+    return claim["source"] in (PAPER, COMPANION)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _estimate(claim: dict[str, Any]) -> str:
+    node = claim["measured"]
     return str(Estimate(*(float("nan") if node[key] is None else node[key] for key in ("value", "low", "high"))))
