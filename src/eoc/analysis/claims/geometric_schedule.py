@@ -152,7 +152,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "rests_on_kinks",
                 "A rate that decays from beyond the edge to 0 lets ReLU networks rest on kinks, where λ jumps.",
                 DERIVED,
-                "fewest preactivations whose sign float32 and float64 see differently at a cosine run's end, at least 1",
+                "fewest preactivations whose sign float32 and float64 see differently at a cosine run's end, ≥ 1",
                 measured := exact(float(decayed["kinks_end"].min())),
                 judge(measured, 1.0, np.inf),
                 f"of the other runs, {int((done[done['schedule'] != 'cosine']['kinks_end'] > 0).sum())} in "
