@@ -21,14 +21,11 @@ from eoc.dynamics.curvature import CurvatureTracker, HessianOperator
 from eoc.model import MLP, half_squared_error
 from eoc.training.callbacks.reference_sharpness import independent_sharpness
 
-KAPPAS = (1.5, 2.5, 3.0, 3.5)
+KAPPAS = (2.5, 3.0, 3.5)
 SETTINGS = {
     "as it is (1 guard)": {},
     "2 guards": {"guards": 2},
-    "3 guards": {"guards": 3},
-    "caution 2": {"caution": 2.0},
     "caution 4": {"caution": 4.0},
-    "caution 4, 2 guards": {"caution": 4.0, "guards": 2},
 }
 MISS = 1e-3  # relative: the trackers' own tolerance
 

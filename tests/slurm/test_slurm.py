@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM: an array of jobs, one requeued in its middle, one killed, and the same command again."""
+"""A sweep on a real SLURM: a job requeued in its middle, one killed, one whose time is up, and the same command again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from eoc.analysis import read_runs
 from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_settings
+from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_metrics, read_settings
 from slurm.cluster import client, cluster
 from support import trained
 
@@ -97,3 +97,19 @@ def test_a_sweep_survives_a_requeue_and_a_kill_and_is_completed_by_the_same_comm
     assert set(runs["steps"]) == {800}
     assert not any(is_claimed(Path(path)) for path in runs["path"])
     assert client(slurm, "squeue", "--noheader") == ""
+
+
+def test_a_job_whose_time_is_up_is_requeued_by_slurm_and_goes_on(slurm, tmp_path):
+    sweep = tmp_path / "sweep"
+    time_up = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45", "hydra.launcher.max_num_timeout=50"]
+    long = ["trainer.max_steps=6000", "callbacks.checkpoint.every=500"]
+    words = command(sweep, *QUEUE, *time_up, *long, "seed=0")
+    done = subprocess.run(words, env=slurm, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = "".join(path.read_text() for path in sweep.glob(".submitit/*/*") if path.suffix in {".out", ".err"})
+    assert "time-out" in logs.lower() or "timed-out" in logs.lower(), logs
+    assert re.search(r"Going on from step \d+00 of", logs), logs
+    (run,) = read_runs(sweep).to_dict("records")
+    assert (run["status"], run["steps"]) == ("completed", 6000)
+    steps = read_metrics(folder_of(sweep, 0))["step"]
+    assert steps == sorted(set(steps))
