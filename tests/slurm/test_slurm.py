@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM: a job requeued in its middle, one killed, one whose time is up, and the same command again."""
+"""A sweep on a real SLURM: a job requeued in its middle, one killed, one whose time is up; and the command again."""
 
 from __future__ import annotations
 
