@@ -75,11 +75,11 @@ def test_concentration():
     assert set(verdicts(concentration.claims(swapped)).values()) == {HOLDS, FAILS}
 
 
-def rates(model: str, octaves: float, richness: float = 1.0) -> pd.DataFrame:
+def rates(model: str, octaves: float, richness: float = 1.0, seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
     """Loss parabolas in log η whose vertex moves by ``octaves`` per doubling of depth, off the grid's points."""
     rows = []
     for depth in DEPTHS:
-        for seed in (0, 1):
+        for seed in seeds:
             for step in range(-12, 13):
                 vertex = 0.2 + octaves * np.log2(depth / 3) + 0.02 * seed
                 loss = 0.01 * np.exp(0.3 * (step / 2 - vertex) ** 2)
@@ -105,6 +105,22 @@ def test_lr_transfer_judges_drift():
     table = lr_transfer.drifts(cells).set_index("model")
     # tuned at depth 3, used at 17: exp(0.3·(0.6·log2(17/3))²), up to the grid's distance
     assert table.loc["nup", "price"] == pytest.approx(np.exp(0.3 * (0.6 * np.log2(17 / 3)) ** 2), rel=0.2)
+
+
+def test_fresh_seeds_judge_the_setting_that_others_chose():
+    chosen = [rates("nup", -0.6), rates("nup_growth_1", 0.1, 0.333)]
+    for octaves, verdict in ((-0.1, HOLDS), (-0.8, FAILS)):
+        cells = pd.concat([*chosen, rates("nup_growth_1", octaves, 0.333, seeds=(2, 3, 4))], ignore_index=True)
+        found = {claim.name: claim for claim in lr_transfer.claims(cells)}
+        assert found["recommended_drift"].verdict == found["recommended_price"].verdict == verdict
+        assert found["recommended_drift"].measured.value == pytest.approx(octaves)
+        vertices = 0.2 + octaves * np.log2(17 / 3) + 0.02 * np.array([2, 3, 4])  # at depth 17; at depth 3 near 0.26
+        price = np.exp(0.3 * ((0.5 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean()
+        assert found["recommended_price"].measured.value == pytest.approx(price)
+        assert found["flat_setting"].measured.value == pytest.approx(0.1)  # the seeds that chose, and they alone
+        table = lr_transfer.drifts(cells)
+        assert table[["fresh", "seeds"]].to_numpy().tolist() == [[False, 2], [False, 2], [True, 3]]
+    assert "recommended_drift" not in {claim.name for claim in lr_transfer.claims(pd.concat(chosen))}
 
 
 def test_a_diverged_run_is_never_the_best():
