@@ -123,6 +123,18 @@ def test_fresh_seeds_judge_the_setting_that_others_chose():
     assert "recommended_drift" not in {claim.name for claim in lr_transfer.claims(pd.concat(chosen))}
 
 
+def test_lr_transfer_judges_drift_over_width():
+    narrow = rates("mup", 0.0)
+    narrow = narrow[narrow["model.depth"] == 3].assign(**{"model.depth": 4, "model.width": 32})
+    for octaves, verdict in ((0.1, HOLDS), (-0.6, FAILS)):
+        wide = narrow.assign(**{"model.width": 64, "schedule.rate": narrow["schedule.rate"] * 2.0**octaves})
+        found = lr_transfer.claims(pd.concat([narrow, wide, rates("mup", -1.2)], ignore_index=True))
+        (drift,) = (claim for claim in found if claim.name == "mup_width_drift")
+        assert drift.measured.value == pytest.approx(octaves)
+        assert drift.verdict == verdict
+        assert drift.remark == "widths 32, 64"
+
+
 def test_a_diverged_run_is_never_the_best():
     cells = rates("nup", 0.0)
     cells.loc[cells["schedule.rate"] > 1.0, "loss"] = np.inf

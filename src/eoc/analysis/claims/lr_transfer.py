@@ -6,15 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, PAPER, Claim, Estimate, judge, line, mean
+from eoc.analysis.claims.base import DERIVED, KNOWN, PAPER, Claim, Estimate, judge, line, mean
+from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, optima
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, reduced
 from eoc.analysis.style import layer_colours
 
 LAST = 6  # final steps over which the loss is averaged: at large rates it bounces
-CURVE = ["model", "model.width", "model.richness"]
-RECOMMENDED = {"model": "nup_growth_1", "model.richness": 0.333}
-CHOOSING = 2  # the setting was chosen on digits after the runs with seeds below this
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -27,63 +25,6 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 def _measure(columns: History) -> dict[str, float]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"loss": float(np.exp(np.log(columns["train/loss"][-LAST:]).mean()))}
-
-
-def optima(cells: pd.DataFrame) -> pd.DataFrame:
-    """The best rate of every curve, depth and seed: the vertex of the parabola through the best three log losses.
-
-    Returns:
-        Columns of `CURVE`, ``model.depth``, ``seed``, ``rate``, ``loss``, and ``inside``: whether the best rate of the
-        grid is not at its end.
-    """
-    rows = []
-    for key, part in cells.groupby([*CURVE, "model.depth", "seed"], sort=False):
-        curve = part.sort_values("schedule.rate")
-        logs = np.log2(curve["schedule.rate"].to_numpy(dtype=float))
-        loss = curve["loss"].fillna(np.inf).to_numpy(dtype=float)
-        best = int(np.argmin(loss))
-        inside = 0 < best < len(loss) - 1
-        shift = (
-            _vertex(np.log(loss[best - 1 : best + 2])) if inside and np.isfinite(loss[best - 1 : best + 2]).all() else 0
-        )
-        step = logs[1] - logs[0] if len(logs) > 1 else 0.0
-        rate = float(2 ** (logs[best] + shift * step))
-        rows.append((*key, rate, float(loss[best]), inside))
-    return pd.DataFrame(rows, columns=[*CURVE, "model.depth", "seed", "rate", "loss", "inside"])
-
-
-def drifts(cells: pd.DataFrame) -> pd.DataFrame:
-    """By curve: octaves that the best rate moves per doubling of depth, the price of not retuning, the deepest loss.
-
-    A curve's ``fresh`` seeds, which had no part in the choice of `RECOMMENDED`, are a row of their own.
-    """
-    best = optima(cells)
-    best["fresh"] = _fresh(best)
-    rows = []
-    for (*key, fresh), part in best.groupby([*CURVE, "fresh"], sort=False):
-        depths = sorted(part["model.depth"].unique())
-        if len(depths) < 2:
-            continue
-        drift = line(np.log2(part["model.depth"]), np.log2(part["rate"]))
-        shallow, deep = (part[part["model.depth"] == depth] for depth in (depths[0], depths[-1]))
-        runs = _of(cells, key)
-        deepest = runs[(runs["model.depth"] == depths[-1]) & runs["seed"].isin(part["seed"])]
-        rows.append(
-            {
-                **dict(zip(CURVE, key, strict=True)),
-                "fresh": fresh,
-                "seeds": part["seed"].nunique(),
-                "deepest": depths[-1],
-                "drift": drift.value,
-                "low": drift.low,
-                "high": drift.high,
-                "inside": bool(part["inside"].all()),
-                "loss_shallow": float(np.exp(np.log(shallow["loss"]).mean())),
-                "loss_deep": float(np.exp(np.log(deep["loss"]).mean())),
-                "price": _price(deepest, shallow["rate"], deep["loss"]),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
@@ -115,6 +56,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"tuned at depth 3, used at depth {row['deepest']}: {row['price']:.2g} times the best loss there",
             )
         )
+    found += _over_width(cells)
     candidates = table[table["inside"] | (table["drift"].abs() <= 0.25)]
     flat = candidates[candidates["drift"].abs() <= 0.25]
     chosen = (flat if len(flat) else table).sort_values("loss_deep" if len(flat) else "drift", key=abs).iloc[0]
@@ -132,16 +74,39 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             f"{chosen['loss_deep']:.3g} at depth {chosen['deepest']}, {chosen['loss_shallow']:.3g} at depth 3",
         )
     )
-    fresh = every[every["fresh"]]
-    return found + (_confirmed(cells, fresh.iloc[0]) if len(fresh) else [])
+    new = every[every["fresh"]]
+    return found + (_confirmed(cells, new.iloc[0]) if len(new) else [])
+
+
+def _over_width(cells: pd.DataFrame) -> list[Claim]:
+    """The best rate against width, where several widths of one depth were run."""
+    best = optima(cells)
+    best = best[best["model.richness"] == 1.0]
+    found = []
+    for model, source in (("mup", KNOWN), ("nup", DERIVED), ("nup_growth_1_5", DERIVED)):
+        for depth, part in best[best["model"] == model].groupby("model.depth"):
+            if part["model.width"].nunique() > 1:
+                drift = line(np.log2(part["model.width"]), np.log2(part["rate"]))
+                found.append(
+                    Claim(
+                        f"{model}_width_drift",
+                        f"{RULES[model]}: the best rate does not move with width.",
+                        source,
+                        f"octaves of the best rate per doubling of width within ±0.25, depth {depth}",
+                        drift,
+                        judge(drift, -0.25, 0.25, slack=0.25),
+                        f"widths {', '.join(str(width) for width in sorted(part['model.width'].unique()))}",
+                    )
+                )
+    return found
 
 
 def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     """What fresh seeds say of the recommended setting."""
-    runs = cells[_fresh(cells)]
+    runs = cells[fresh(cells)]
     best = optima(runs)
     shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (3, row["deepest"]))
-    paid = _at(runs[runs["model.depth"] == row["deepest"]], shallow["rate"]).set_index("seed")["loss"]
+    paid = at(runs[runs["model.depth"] == row["deepest"]], shallow["rate"]).set_index("seed")["loss"]
     drift = Estimate(row["drift"], row["low"], row["high"])
     price = mean((paid / deep["loss"]).to_numpy())
     setting = f"{RULES[row['model']]}, m = {row['model.width']}, richness {row['model.richness']:g}"
@@ -203,32 +168,3 @@ def figure(cells: pd.DataFrame) -> Figure:
     ticks(axes[5], depths)
     axes[5].legend(fontsize=6)
     return drawn
-
-
-def _vertex(three: np.ndarray) -> float:
-    """Where the parabola through values at −1, 0, 1 (the middle one least) has its minimum."""
-    bend = three[0] - 2 * three[1] + three[2]
-    return float(0.5 * (three[0] - three[2]) / bend) if bend > 0 else 0.0
-
-
-def _of(cells: pd.DataFrame, key: tuple) -> pd.DataFrame:
-    there = np.logical_and.reduce([cells[name] == value for name, value in zip(CURVE, key, strict=True)])
-    return cells[there]
-
-
-def _fresh(rows: pd.DataFrame) -> pd.Series:
-    return np.logical_and.reduce([rows[name] == value for name, value in RECOMMENDED.items()]) & (
-        rows["seed"] >= CHOOSING
-    )
-
-
-def _at(runs: pd.DataFrame, rates: pd.Series) -> pd.DataFrame:
-    """The runs whose rate is nearest to the geometric mean of some."""
-    rate = 2 ** np.log2(rates).mean()
-    nearest = min(runs["schedule.rate"].unique(), key=lambda each: abs(np.log(each / rate)))
-    return runs[runs["schedule.rate"] == nearest]
-
-
-def _price(deepest: pd.DataFrame, rates: pd.Series, losses: pd.Series) -> float:
-    """Loss at the largest depth with the rate that was best at the smallest, over the best loss there."""
-    return float(_at(deepest, rates)["loss"].mean() / np.exp(np.log(losses).mean()))

@@ -1,0 +1,99 @@
+"""The best learning rate of every curve, how far it moves with depth, and what it costs not to follow it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from eoc.analysis.claims.base import line
+
+CURVE = ["model", "model.width", "model.richness"]
+RECOMMENDED = {"model": "nup_growth_1", "model.richness": 0.333}
+CHOOSING = 2  # the setting was chosen on digits after the runs with seeds below this
+
+
+def optima(cells: pd.DataFrame) -> pd.DataFrame:
+    """The best rate of every curve, depth and seed: the vertex of the parabola through the best three log losses.
+
+    Returns:
+        Columns of `CURVE`, ``model.depth``, ``seed``, ``rate``, ``loss``, and ``inside``: whether the best rate of the
+        grid is not at its end.
+    """
+    rows = []
+    for key, part in cells.groupby([*CURVE, "model.depth", "seed"], sort=False):
+        curve = part.sort_values("schedule.rate")
+        logs = np.log2(curve["schedule.rate"].to_numpy(dtype=float))
+        loss = curve["loss"].fillna(np.inf).to_numpy(dtype=float)
+        best = int(np.argmin(loss))
+        inside = 0 < best < len(loss) - 1
+        shift = (
+            _vertex(np.log(loss[best - 1 : best + 2])) if inside and np.isfinite(loss[best - 1 : best + 2]).all() else 0
+        )
+        step = logs[1] - logs[0] if len(logs) > 1 else 0.0
+        rate = float(2 ** (logs[best] + shift * step))
+        rows.append((*key, rate, float(loss[best]), inside))
+    return pd.DataFrame(rows, columns=[*CURVE, "model.depth", "seed", "rate", "loss", "inside"])
+
+
+def drifts(cells: pd.DataFrame) -> pd.DataFrame:
+    """By curve: octaves that the best rate moves per doubling of depth, the price of not retuning, the deepest loss.
+
+    A curve's ``fresh`` seeds, which had no part in the choice of `RECOMMENDED`, are a row of their own.
+    """
+    best = optima(cells)
+    best["fresh"] = fresh(best)
+    rows = []
+    for (*key, new), part in best.groupby([*CURVE, "fresh"], sort=False):
+        depths = sorted(part["model.depth"].unique())
+        if len(depths) < 2:
+            continue
+        drift = line(np.log2(part["model.depth"]), np.log2(part["rate"]))
+        shallow, deep = (part[part["model.depth"] == depth] for depth in (depths[0], depths[-1]))
+        runs = _of(cells, key)
+        deepest = runs[(runs["model.depth"] == depths[-1]) & runs["seed"].isin(part["seed"])]
+        rows.append(
+            {
+                **dict(zip(CURVE, key, strict=True)),
+                "fresh": new,
+                "seeds": part["seed"].nunique(),
+                "deepest": depths[-1],
+                "drift": drift.value,
+                "low": drift.low,
+                "high": drift.high,
+                "inside": bool(part["inside"].all()),
+                "loss_shallow": float(np.exp(np.log(shallow["loss"]).mean())),
+                "loss_deep": float(np.exp(np.log(deep["loss"]).mean())),
+                "price": _price(deepest, shallow["rate"], deep["loss"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _vertex(three: np.ndarray) -> float:
+    """Where the parabola through values at −1, 0, 1 (the middle one least) has its minimum."""
+    bend = three[0] - 2 * three[1] + three[2]
+    return float(0.5 * (three[0] - three[2]) / bend) if bend > 0 else 0.0
+
+
+def _of(cells: pd.DataFrame, key: tuple) -> pd.DataFrame:
+    there = np.logical_and.reduce([cells[name] == value for name, value in zip(CURVE, key, strict=True)])
+    return cells[there]
+
+
+def fresh(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are runs of `RECOMMENDED` that had no part in its choice."""
+    return np.logical_and.reduce([rows[name] == value for name, value in RECOMMENDED.items()]) & (
+        rows["seed"] >= CHOOSING
+    )
+
+
+def at(runs: pd.DataFrame, rates: pd.Series) -> pd.DataFrame:
+    """The runs whose rate is nearest to the geometric mean of some."""
+    rate = 2 ** np.log2(rates).mean()
+    nearest = min(runs["schedule.rate"].unique(), key=lambda each: abs(np.log(each / rate)))
+    return runs[runs["schedule.rate"] == nearest]
+
+
+def _price(deepest: pd.DataFrame, rates: pd.Series, losses: pd.Series) -> float:
+    """Loss at the largest depth with the rate that was best at the smallest, over the best loss there."""
+    return float(at(deepest, rates)["loss"].mean() / np.exp(np.log(losses).mean()))
