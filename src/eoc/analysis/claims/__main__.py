@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         about = describe(given.dataset, commands, runs)
     found = judge_all(given.to, about)
     for name in dict.fromkeys(name for name, _ in found):
-        draw(name, read_cells(name, given.to), given.to)
+        draw(name, read_cells(name, given.to), given.to, about["dataset"])
     for name, claim in found:
         print(f"{claim.verdict:<13} {name}/{claim.name}: {claim.measured} ({claim.criterion})")
     print(f"{given.to}: claims.md, claims.json, figures and cells")

@@ -56,11 +56,12 @@ def read_cells(experiment: str, results: Path) -> pd.DataFrame:
     return pd.read_csv(results / f"{experiment}.csv")
 
 
-def draw(experiment: str, cells: pd.DataFrame, results: Path) -> None:
+def draw(experiment: str, cells: pd.DataFrame, results: Path, dataset: str) -> None:
     """Draw ``<experiment>.png`` and ``.svg``; a table of its own becomes ``<experiment>_table.csv``."""
     module = EXPERIMENTS[experiment]
     with figure_style():
         figure = module.figure(cells)
+        figure.suptitle(f"{figure.get_suptitle()} · {dataset}", fontsize=10)
         figure.savefig(results / f"{experiment}.png", dpi=160)
         figure.savefig(results / f"{experiment}.svg", metadata={"Date": None})
     for name in ("table", "drifts", "checks"):
