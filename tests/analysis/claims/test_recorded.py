@@ -12,7 +12,7 @@ import pytest
 
 from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN
 from eoc.analysis.claims.documents import fill
-from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, judge_all, read_cells
+from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
 from support import trained
 
 RESULTS = Path(__file__).resolve().parents[3] / "results"
@@ -85,7 +85,7 @@ def test_the_command_writes_claims_figures_and_cells(tmp_path: Path) -> None:
     assert len(cells) == 16
     text = (tmp_path / "results" / TABLE).read_text()
     assert "python train.py experiment=concentration" in text
-    assert "`concentration`: 16 runs (16 completed), 2 seeds, 32 examples" in text
+    assert "`concentration`: 16 runs (16 completed), 2 seeds a setting, 32 examples" in text
 
 
 def test_a_folder_without_sweeps_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -95,10 +95,13 @@ def test_a_folder_without_sweeps_is_refused_in_one_sentence(tmp_path: Path) -> N
     assert done.stderr.startswith(f"error: {tmp_path} has no folder called depth_curvature")
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/findings.md"])
-def test_the_tables_in_the_documents_are_those_of_the_results(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [("README.md", "<!-- compare: digits, mnist, cifar10 -->"), ("docs/findings.md", "<!-- claims: digits/")],
+)
+def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: str, tmp_path: Path) -> None:
     text = (RESULTS.parent / name).read_text()
-    assert ("<!-- claims: digits" if name != "README.md" else "<!-- compare: digits, mnist") in text
+    assert mark in text
     copy = tmp_path / "copy.md"
     copy.write_text(text)
     assert not fill(copy, RESULTS)
@@ -133,3 +136,10 @@ def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
         "| seen | a\\|b | 0.5 **holds** | – |",
         "<!-- end -->",
     ]
+
+
+def test_the_seeds_are_counted_by_setting() -> None:
+    runs = pd.DataFrame({"model": ["a"] * 2 + ["b"] * 5, "seed": [0, 1, *range(5)]})
+    runs = runs.assign(**{"model.depth": 3, "status": "completed", "dataset.n_train": 200})
+    (line,) = describe("digits", {}, {"lr_transfer": runs})["lines"]
+    assert line.startswith("`lr_transfer`: 7 runs (7 completed), 2 to 5 seeds a setting, 200 examples")

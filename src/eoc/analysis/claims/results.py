@@ -122,9 +122,14 @@ def describe(dataset: str, commands: dict[str, str], runs: dict[str, pd.DataFram
     for name, frame in runs.items():
         status = frame["status"].value_counts().to_dict()
         counts = ", ".join(f"{count} {word}" for word, count in status.items())
-        seeds, examples = frame["seed"].nunique(), sorted(frame["dataset.n_train"].dropna().unique())
+        examples = sorted(frame["dataset.n_train"].dropna().unique())
+        cell = ["model", "model.depth", "model.width", "model.richness"]
+        each = frame.groupby([name for name in cell if name in frame])["seed"].nunique()
+        seeds = f"{each.min()}" if each.min() == each.max() else f"{each.min()} to {each.max()}"
         sizes = " or ".join(f"{int(each):,}" for each in examples)
-        lines.append(f"`{name}`: {len(frame)} runs ({counts}), {seeds} seeds, {sizes} examples, full batch, float32")
+        lines.append(
+            f"`{name}`: {len(frame)} runs ({counts}), {seeds} seeds a setting, {sizes} examples, full batch, float32"
+        )
     return {"dataset": dataset, "lines": lines, "commands": commands}
 
 
