@@ -43,7 +43,8 @@ ReturnToService=2
 JobRequeue=1
 SwitchType=switch/none
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -63,6 +64,8 @@ def cluster(folder: Path, cores: int) -> Iterator[Mapping[str, str]]:
     settings = {"host": host, "folder": folder, "cores": cores, "memory": 8000}
     settings |= {"controller": _free_port(), "node": _free_port()}
     (folder / "slurm.conf").write_text(CONFIG.format(**settings))
+    # One "GPU", which SLURM counts and hands out like a real one.
+    (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File=/dev/null\n")
     subprocess.run(["mungekey", f"--keyfile={folder}/key"], env=environment, check=True, timeout=LIMIT)
     munged = ["munged", "--foreground", "--force", f"--key-file={folder}/key", f"--socket={folder}/munge.socket"]
     munged += [f"--log-file={folder}/munged.log", f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/seed"]

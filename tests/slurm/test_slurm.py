@@ -1,4 +1,4 @@
-"""A sweep on a real SLURM: a job requeued in its middle, one killed, one whose time is up; and the command again."""
+"""Sweeps on a real SLURM: a job requeued in its middle, one killed, one whose time is up; jobs with a GPU each."""
 
 from __future__ import annotations
 
@@ -97,6 +97,27 @@ def test_a_sweep_survives_a_requeue_and_a_kill_and_is_completed_by_the_same_comm
     assert set(runs["steps"]) == {800}
     assert not any(is_claimed(Path(path)) for path in runs["path"])
     assert client(slurm, "squeue", "--noheader") == ""
+
+
+def test_the_gpu_preset_gives_each_job_a_gpu_of_its_own(slurm, tmp_path):
+    queue = ["hydra/launcher=slurm_gpu", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
+    setup = r"hydra.launcher.setup=['echo devices: $CUDA_VISIBLE_DEVICES']"
+    words = command(tmp_path, *queue, setup, "trainer.max_steps=100", "seed=0,1")
+    driver = subprocess.Popen(words, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen: list[list[str]] = []
+    try:
+        while driver.poll() is None:
+            seen.append(client(slurm, "squeue", "--noheader", "--array", "--states=running", "--format=%b").split())
+            time.sleep(0.2)
+        out, err = driver.communicate(timeout=240)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, out + err
+    assert "2 jobs: 2 completed" in out
+    # There are cores for both jobs at once, but one GPU: they ran one after the other, each on it.
+    assert [name.replace("/", ":") for name in max(seen, key=len)] == ["gres:gpu:1"]
+    logs = [path.read_text() for path in tmp_path.glob(".submitit/*/*.out")]
+    assert sum("devices: 0" in log for log in logs) == 2, logs
 
 
 def test_a_job_whose_time_is_up_is_requeued_by_slurm_and_goes_on(slurm, tmp_path):
