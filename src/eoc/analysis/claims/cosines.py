@@ -20,10 +20,13 @@ from eoc.analysis.claims.base import (
     mean,
     rank_correlation,
 )
+from eoc.analysis.claims.course import course
+from eoc.analysis.claims.course import course_figure as _course_figure
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels
-from eoc.analysis.claims.reading import SETTING, History, last, reduced
+from eoc.analysis.claims.reading import SETTING, History, history, last, reduced
 
 EARLY = 30  # steps from which the end is to be predicted
+SLOW = "slow, η·λ₀ = 0.3"
 STABLE, EDGE, BEYOND = PHASES = ("stable", "edge of stability", "catapult")
 
 
@@ -42,7 +45,7 @@ def _measure(columns: History) -> dict[str, float | str]:
     moved = [last(columns, name) for name in columns if name.startswith("features/preactivation_change/")][:-1]
     level = float(np.median(product)) if len(product) else float("nan")
     return {
-        "phase": STABLE if level < 1.9 else EDGE if level <= 2.1 else BEYOND,
+        "phase": _phase(level),
         "late_product": level,
         "first_cosine": float(cosine[1]),
         "early_cosine": float(np.nanmean(cosine[1 : EARLY + 1])),
@@ -56,6 +59,30 @@ def _measure(columns: History) -> dict[str, float | str]:
         "train_loss": last(columns, "train/loss"),
         "test_accuracy": last(columns, "test/accuracy"),
     }
+
+
+def _phase(level: float) -> str:
+    return STABLE if level < 1.9 else EDGE if level <= 2.1 else BEYOND
+
+
+def course_table(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Cosines, distance and features by step, see `eoc.analysis.claims.course`; the slowest runs are a phase apart.
+
+    Args:
+        runs: the runs that ended, one row each.
+        cells: what `cells` made of them, in the same order.
+    """
+    pairs = zip(runs["path"], cells.to_dict("records"), strict=True)
+    return course(
+        (SLOW if cell["schedule.rate"] == 0.3 else cell["phase"], cell["model"], cell["model.depth"], history(path))
+        for path, cell in pairs
+        if cell["status"] == "completed"
+    )
+
+
+def course_figure(found: pd.DataFrame) -> Figure:
+    """Every quantity through the phases."""
+    return _course_figure(found, (SLOW, *PHASES))
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:

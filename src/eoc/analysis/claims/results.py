@@ -41,12 +41,19 @@ CLAIMS, TABLE = "claims.json", "claims.md"
 
 
 def reduce_runs(experiment: str, runs: pd.DataFrame, results: Path) -> pd.DataFrame:
-    """Write ``<experiment>.csv``, one row a run that ended, sorted by its settings; return it."""
-    ended = runs[runs["status"].isin(["completed", "diverged"])]
-    cells = EXPERIMENTS[experiment].cells(ended.reset_index(drop=True))
+    """Write ``<experiment>.csv``, one row a run that ended, sorted by its settings; return it.
+
+    What an experiment keeps of its runs' course becomes ``<experiment>_course.csv``.
+    """
+    ended = runs[runs["status"].isin(["completed", "diverged"])].reset_index(drop=True)
+    module = EXPERIMENTS[experiment]
+    cells = module.cells(ended)
+    results.mkdir(parents=True, exist_ok=True)
+    if hasattr(module, "course_table"):
+        found = module.course_table(ended, cells)
+        found.to_csv(results / f"{experiment}_course.csv", index=False, float_format="%.4g")
     settings = list(cells.columns[: list(cells.columns).index("status")])
     cells = cells.sort_values(settings, kind="stable", ignore_index=True)
-    results.mkdir(parents=True, exist_ok=True)
     cells.to_csv(results / f"{experiment}.csv", index=False, float_format="%.7g")
     return read_cells(experiment, results)
 
@@ -60,10 +67,13 @@ def draw(experiment: str, cells: pd.DataFrame, results: Path, dataset: str) -> N
     """Draw ``<experiment>.png`` and ``.svg``; a table of its own becomes ``<experiment>_table.csv``."""
     module = EXPERIMENTS[experiment]
     with figure_style():
-        figure = module.figure(cells)
-        figure.suptitle(f"{figure.get_suptitle()} · {dataset}", fontsize=10)
-        figure.savefig(results / f"{experiment}.png", dpi=160)
-        figure.savefig(results / f"{experiment}.svg", metadata={"Date": None})
+        figures = {experiment: module.figure(cells)}
+        if (results / f"{experiment}_course.csv").exists():
+            figures[f"{experiment}_course"] = module.course_figure(pd.read_csv(results / f"{experiment}_course.csv"))
+        for name, figure in figures.items():
+            figure.suptitle(f"{figure.get_suptitle()} · {dataset}", fontsize=10)
+            figure.savefig(results / f"{name}.png", dpi=160)
+            figure.savefig(results / f"{name}.svg", metadata={"Date": None})
     for name in ("table", "drifts", "checks"):
         if hasattr(module, name):
             tabulated = getattr(module, name)(cells)
