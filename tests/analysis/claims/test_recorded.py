@@ -121,6 +121,7 @@ def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text(
         "<!-- compare: first, second -->\nold\n<!-- end -->\n<!-- compare: second, first: all -->\n<!-- end -->\n"
+        "<!-- compare: first, second: shared -->\n<!-- end -->\n"
     )
     assert fill(document, tmp_path)
     assert document.read_text().splitlines() == [
@@ -134,6 +135,11 @@ def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
         "|---|---|---|---|",
         "| said | a\\|b | 0.5 **fails** | 0.5 **holds** |",
         "| seen | a\\|b | 0.5 **holds** | – |",
+        "<!-- end -->",
+        "<!-- compare: first, second: shared -->",
+        "| claim | criterion | First | Second |",
+        "|---|---|---|---|",
+        "| said | a\\|b | 0.5 **holds** | 0.5 **fails** |",
         "<!-- end -->",
     ]
 

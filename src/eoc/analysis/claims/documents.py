@@ -2,8 +2,9 @@
 
 A document marks a place with ``<!-- claims: digits/depth_curvature -->`` … ``<!-- end -->``: the claims of one
 experiment, or, with ``<!-- claims: digits -->``, those of the paper and its companions from all experiments.
-``<!-- compare: digits, mnist -->`` sets data sets side by side for the claims of the paper and its companions, and
-``<!-- compare: digits, mnist: all -->`` for all.
+``<!-- compare: digits, mnist -->`` sets data sets side by side for the claims of the paper and its companions,
+``<!-- compare: digits, mnist: all -->`` for all, and ``<!-- compare: digits, mnist: shared -->`` for those that were
+judged on each.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from eoc.analysis.claims.base import COMPANION, PAPER, Estimate
+from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN, Estimate
 from eoc.analysis.claims.results import CLAIMS
 
 PLACE = re.compile(r"(<!-- claims: (\w+)(?:/(\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
-COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all)? -->\n).*?(<!-- end -->)", re.DOTALL)
+COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all|: shared)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(document: Path, results: Path) -> bool:
@@ -25,7 +26,7 @@ def fill(document: Path, results: Path) -> bool:
     before = document.read_text()
     after = PLACE.sub(lambda match: f"{match[1]}{table(results / match[2], match[3])}\n{match[4]}", before)
     after = COMPARED.sub(
-        lambda match: f"{match[1]}{comparison(results, match[2].split(', '), every=bool(match[3]))}\n{match[4]}", after
+        lambda match: f"{match[1]}{comparison(results, match[2].split(', '), which=match[3])}\n{match[4]}", after
     )
     if after != before:
         document.write_text(after)
@@ -43,15 +44,22 @@ def table(results: Path, experiment: str | None) -> str:
     return "\n".join(lines)
 
 
-def comparison(results: Path, datasets: list[str], *, every: bool) -> str:
-    """What was measured on several data sets, and its verdict: every claim, or the paper's and its companions'."""
+def comparison(results: Path, datasets: list[str], *, which: str | None) -> str:
+    """What was measured on several data sets, and its verdict.
+
+    Args:
+        results: the folder of all data sets' results.
+        datasets: folders in it.
+        which: ": all" claims, those ": shared" by all data sets, or None: those of the paper and its companions.
+    """
     read = [json.loads((results / name / CLAIMS).read_text()) for name in datasets]
     found = [{(claim["experiment"], claim["name"]): claim for claim in each["claims"]} for each in read]
     lines = [_row("claim", "criterion", *(each["dataset"] for each in read)), "|---" * (2 + len(read)) + "|"]
     for key in dict.fromkeys(key for each in found for key in each):
         claims = [each.get(key) for each in found]
         first = next(claim for claim in claims if claim is not None)
-        if every or _known(first):
+        judged = [claim for claim in claims if claim is not None and claim["verdict"] != UNKNOWN]
+        if which == ": all" or (len(judged) == len(found) if which else _known(first)):
             cells = ("–" if claim is None else f"{_estimate(claim)} **{claim['verdict']}**" for claim in claims)
             lines.append(_row(first["claim"], first["criterion"], *cells))
     return "\n".join(lines)
