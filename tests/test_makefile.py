@@ -98,13 +98,13 @@ def test_each_target_sets_up_once_and_runs_its_commands(copy, target, commands):
 
 
 def test_reproduce_runs_every_experiment_and_judges(copy):
-    experiments = ("depth_curvature", "coordinate_check", "concentration", "lr_transfer", "cosines", "catapult")
+    experiments = ("depth_curvature", "coordinate_check", "concentration", "lr_transfer", "kappa_transfer")
     for arguments, words, about in (
         ((), "", ""),
         (("DATASET=mnist", "DATA_ROOT=/data", "JOBS=5"), "dataset=mnist", "dataset=mnist"),
     ):
-        calls = copy.calls("reproduce", *arguments)[-8:]
-        for call, name in zip(calls, (*experiments, "geometric_schedule"), strict=False):
+        calls = copy.calls("reproduce", *arguments)[-9:]
+        for call, name in zip(calls, (*experiments, "cosines", "catapult", "geometric_schedule"), strict=False):
             assert call.startswith(" ".join(f"train.py experiment={name} {words}".split()))
             assert ("dataset.root=/data" in call) == bool(words)
             assert call.endswith(f"hydra/launcher=joblib hydra.launcher.n_jobs={5 if words else 2}")

@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eoc.analysis.claims import catapult, concentration, coordinate_check, cosines, depth_curvature, lr_transfer
+from eoc.analysis.claims import (
+    catapult,
+    concentration,
+    coordinate_check,
+    cosines,
+    depth_curvature,
+    kappa_transfer,
+    lr_transfer,
+)
 from eoc.analysis.claims import geometric_schedule as geometric
 from eoc.analysis.claims.base import FAILS, HOLDS
 
@@ -133,6 +141,24 @@ def test_lr_transfer_judges_drift_over_width():
         assert drift.measured.value == pytest.approx(octaves)
         assert drift.verdict == verdict
         assert drift.remark == "widths 32, 64"
+
+
+def test_kappa_transfer_judges_drift_and_price():
+    parts = [rates("mup", 0.1, seeds=range(4)), rates("nup_growth_1", -0.8, seeds=range(4))]
+    cells = pd.concat(parts, ignore_index=True).rename(columns={"schedule.rate": "schedule.kappa"})
+    found = {claim.name: claim for claim in kappa_transfer.claims(cells)}
+    assert set(found) == {"mup_drift", "mup_price", "nup_growth_1_drift", "nup_growth_1_price"}
+    assert found["mup_drift"].measured.value == pytest.approx(0.1)
+    assert found["mup_drift"].verdict == found["mup_price"].verdict == HOLDS
+    assert found["nup_growth_1_drift"].measured.value == pytest.approx(-0.8)
+    assert found["nup_growth_1_drift"].verdict == found["nup_growth_1_price"].verdict == FAILS
+    vertices = 0.2 - 0.8 * np.log2(17 / 3) + 0.02 * np.arange(4)  # at depth 17; at depth 3 near 0.23
+    price = np.exp(0.3 * ((0.0 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean()
+    assert found["nup_growth_1_price"].measured.value == pytest.approx(price)
+    best = 2 ** (0.2 + 0.03)  # the mean over seeds of the vertices
+    assert found["mup_drift"].remark.startswith(f"best κ {best:.2g} at depth 3")
+    assert len(kappa_transfer.figure(cells).axes) == 4
+    assert "fresh" not in kappa_transfer.drifts(cells)
 
 
 def test_a_diverged_run_is_never_the_best():

@@ -15,9 +15,9 @@ from eoc.analysis.style import layer_colours
 LAST = 6  # final steps over which the loss is averaged: at large rates it bounces
 
 
-def cells(runs: pd.DataFrame) -> pd.DataFrame:
+def cells(runs: pd.DataFrame, rate: str = "schedule.rate") -> pd.DataFrame:
     """One row a run: its rate and the geometric mean of the last losses, infinite if it diverged."""
-    kept = reduced(runs, _measure, (*SETTING, "schedule.rate"))
+    kept = reduced(runs, _measure, (*SETTING, rate))
     kept.loc[kept["status"] != "completed", "loss"] = np.inf
     return kept
 

@@ -19,6 +19,7 @@ from eoc.analysis.claims import (
     cosines,
     depth_curvature,
     geometric_schedule,
+    kappa_transfer,
     lr_transfer,
 )
 from eoc.analysis.claims.base import UNKNOWN, Claim
@@ -32,6 +33,7 @@ EXPERIMENTS: dict[str, ModuleType] = {
         coordinate_check,
         concentration,
         lr_transfer,
+        kappa_transfer,
         cosines,
         catapult,
         geometric_schedule,
