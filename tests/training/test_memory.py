@@ -1,0 +1,35 @@
+"""Freed memory is taken again instead of being mapped anew."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+STEPS, SIZE = 40, 64 * 2**20
+PROGRAM = f"""
+import resource, sys
+import torch
+from eoc.training.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+for _ in range(10):
+    torch.ones({SIZE // 4})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range({STEPS}):
+    torch.ones({SIZE // 4})
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_a_vector_that_is_freed_and_taken_again_is_not_cleared_by_the_system_again():
+    def cleared(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    if cleared("as it is") < SIZE * STEPS / 4:
+        pytest.skip("the system maps huge pages: little is to be saved")
+    assert cleared("kept") < SIZE
