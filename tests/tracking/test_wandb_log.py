@@ -237,3 +237,20 @@ def test_a_job_of_wandb_launch_is_spared_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WANDB_LAUNCH", "true")
     with without_launch():
         assert name not in sys.modules
+
+
+def test_wandb_is_imported_without_reading_its_own_source_and_pydantic_is_left_as_it_was() -> None:
+    program = """
+import sys
+from unittest.mock import patch
+from pydantic._internal import _docs_extraction, _fields
+from eoc.tracking import wandb_log
+with patch("inspect.findsource", side_effect=AssertionError("source was read")):
+    wandb_log._import()
+assert "wandb" in sys.modules
+assert _fields.extract_docstrings_from_cls is _docs_extraction.extract_docstrings_from_cls
+settings = sys.modules["wandb"].Settings(mode="offline")
+print(settings.mode, type(settings).model_fields["mode"].description)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["offline", "None"]

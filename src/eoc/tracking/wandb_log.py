@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -13,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.errors import InvalidInput, real, text
 from eoc.tracking.courier import Courier
-from eoc.tracking.wandb_service import end_service, quiet_wandb, service_process, without_launch
+from eoc.tracking.wandb_service import end_service, quiet_wandb, service_process, without_descriptions, without_launch
 
 MODES = ("offline", "online", "disabled")
 STARTING = 10.0  # s that W&B's service may take to start on a busy machine
@@ -139,6 +140,8 @@ class WandbLog(Logger):
             return
         if self._courier is None:
             self.run_id = self.run_id or secrets.token_hex(4)
+            with suppress(Exception):  # it fails again in the courier, which says so
+                _import()  # while nothing else runs it takes a third of the time
             self._courier = Courier("wandb")
             self._courier.send(_import, seconds=3 * STARTING)
             self._courier.send(self._open, seconds=self.patience + STARTING)
@@ -223,7 +226,8 @@ class WandbLog(Logger):
 
 def _import() -> None:
     quiet_wandb()
-    import wandb  # noqa: F401
+    with without_descriptions():
+        import wandb  # noqa: F401
 
 
 def _reason(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,22 @@ def without_launch() -> Iterator[None]:
     finally:
         if sys.modules.get(name) is idle:
             del sys.modules[name]
+
+
+@contextmanager
+def without_descriptions() -> Iterator[None]:
+    """Spare a run the half of W&B's import in which its data classes read their own source for descriptions."""
+    try:
+        fields: Any = import_module("pydantic._internal._fields")
+        read = fields.extract_docstrings_from_cls
+    except (ImportError, AttributeError):  # another pydantic
+        yield
+        return
+    fields.extract_docstrings_from_cls = lambda cls, use_inspect=False: {}  # noqa: ARG005
+    try:
+        yield
+    finally:
+        fields.extract_docstrings_from_cls = read
 
 
 def service_process() -> Any:

@@ -21,4 +21,4 @@ def keep_freed_memory() -> bool:
         Whether it could be done: the C library is glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all([mallopt(key, value) == 1 for key, value in _SETTINGS.items()])
+    return mallopt is not None and all(mallopt(*setting) == 1 for setting in _SETTINGS.items())
