@@ -236,13 +236,16 @@ def test_a_probe_says_what_it_cost_and_how_good_it_is(tmp_path: Path) -> None:
     assert run.summary["unconverged_probes"] == 0
 
 
-def test_a_probe_that_ran_out_of_products_says_so(tmp_path: Path) -> None:
-    starved = ["curvature.guards=0", "curvature.max_products=1", "callbacks.curvature.k=1", "trainer.max_steps=2"]
-    with pytest.warns(UserWarning, match=r"curvature\.max_products") as warned:
+def test_probes_that_ran_out_of_products_are_counted_and_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    starved = ["curvature.guards=0", "curvature.max_products=1", "callbacks.curvature.k=1", "trainer.max_steps=3"]
+    with pytest.warns(UserWarning, match=r"raise curvature\.max_products, or") as warned:
         run = trained(tmp_path, NO_FIGURE, *starved)
     columns = run.columns
     unknown = columns["hessian/converged"].count(0) + columns["hessian/top_converged"].count(0)
-    assert run.summary["unconverged_probes"] == unknown == len(warned) > 0
+    assert run.summary["unconverged_probes"] == unknown > len(warned) == 2
+    assert f"at {unknown} probes: hessian/converged is 0" in capsys.readouterr().out
     assert columns["hessian/residual"][0] > 1e-3
 
 

@@ -68,6 +68,8 @@ def table(summary: dict[str, Any], folder: Path) -> str:
         ("learning rate × λ", f"{number('lr_x_sharpness')} (edge of stability: {summary['stability_limit']:g})"),
         ("results", str(folder)),
     ]
+    if summary["unconverged_probes"]:
+        rows.insert(-1, ("λ uncertain", f"at {summary['unconverged_probes']} probes: hessian/converged is 0"))
     width = max(len(name) for name, _ in rows)
     line = "─" * (width + 2 + max(len(value) for _, value in rows))
     return "\n".join([line, *(f"{name:<{width}}  {value}" for name, value in rows), line])
@@ -78,6 +80,8 @@ def line(summary: dict[str, Any], name: str, folder: Path) -> str:
     final, diverged = summary["final"], summary["diverged"]
     status = f"diverged at step {diverged['step']}" if diverged else "completed"
     known = [f"{key} {final[key]:.4g}" for key in ("train/loss", "test/accuracy") if final.get(key) is not None]
+    if summary["unconverged_probes"]:
+        known.append(f"λ uncertain at {summary['unconverged_probes']} probes")
     said = ", ".join([status, *known, f"{summary['wall_seconds']:.1f} s"])
     return f"{name}: {said} → {folder.name}"
 
