@@ -56,14 +56,15 @@ EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer kappa_
 DATASET := digits
 JOBS := 2
 DATA := $(if $(filter digits,$(DATASET)),,dataset=$(DATASET))
-SWEEPS := runs/reproduction/$(DATASET)
-reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8 ARGS="dataset.n_train=1000"; EXPERIMENTS="...")
+NAME := $(DATASET)
+SWEEPS := runs/reproduction/$(NAME)
+reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist DATA_ROOT=/path JOBS=8 EXPERIMENTS="..."; NAME=mnist_1000 ARGS="dataset.n_train=1000")
 	@set -e; for name in $(EXPERIMENTS); do \
 		echo "== $$name"; \
 		OMP_NUM_THREADS=1 $(RUN) train.py experiment=$$name $(DATA) $(if $(DATA_ROOT),dataset.root=$(DATA_ROOT)) hydra.sweep.dir=$(SWEEPS)/$$name \
 			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); \
 	done
-	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(DATASET) --dataset $(DATASET) --options "$(DATA)"
+	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(NAME) --options "$(strip $(DATA) $(ARGS))"
 
 dashboard: $(STAMP) ## browse W&B's runs on disk in the terminal (RUNS=runs)
 	@if [ -d "$(RUNS)/wandb" ]; then .venv/bin/wandb leet "$(RUNS)/wandb"; \

@@ -111,6 +111,10 @@ def test_reproduce_runs_every_experiment_and_judges(copy):
         assert calls[-1].startswith(f"-m eoc.analysis.claims runs/reproduction/{'mnist' if words else 'digits'} --to")
         assert about in calls[-1]
         assert "/data" not in calls[-1]  # a path of one machine is no part of a result
+    last = copy.calls("reproduce", "DATASET=mnist", "NAME=small", "ARGS=dataset.n_train=9")[-1]
+    assert last == (
+        "-m eoc.analysis.claims runs/reproduction/small --to results/small --options dataset=mnist dataset.n_train=9"
+    )
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "Makefile"])

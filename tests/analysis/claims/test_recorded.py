@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from eoc.analysis.claims.__main__ import main
 from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN
 from eoc.analysis.claims.documents import fill
 from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
@@ -88,6 +89,24 @@ def test_the_command_writes_claims_figures_and_cells(tmp_path: Path) -> None:
     assert "`concentration`: 16 runs (16 completed), 2 seeds a setting, 32 examples" in text
 
 
+def test_experiments_that_are_run_again_replace_their_own_and_leave_the_others(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("geometric_schedule.csv", CLAIMS):
+        (results / name).write_text((RESULTS / "mnist_1000" / name).read_text())
+    before = json.loads((results / CLAIMS).read_text())
+    run = trained(tmp_path / "runs" / "concentration" / "one", "experiment=concentration", small=False)
+    assert run.summary["status"] == "completed"
+    assert main([str(tmp_path / "runs"), "--to", str(results), "--options", "dataset.n_train=32"]) == 0
+    now = json.loads((results / CLAIMS).read_text())
+    assert now["dataset"] == before["dataset"]
+    assert now["runs"].pop("concentration").startswith("1 runs (1 completed), 1 seeds a setting, 32 examples")
+    assert now["commands"].pop("concentration") == "python train.py experiment=concentration dataset.n_train=32"
+    assert (now["runs"], now["commands"]) == (before["runs"], before["commands"])
+    kept = [claim for claim in now["claims"] if claim["experiment"] != "concentration"]
+    assert kept == before["claims"]
+
+
 def test_a_folder_without_sweeps_is_refused_in_one_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "eoc.analysis.claims", str(tmp_path), "--to", str(tmp_path / "results")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -147,5 +166,5 @@ def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
 def test_the_seeds_are_counted_by_setting() -> None:
     runs = pd.DataFrame({"model": ["a"] * 2 + ["b"] * 5, "seed": [0, 1, *range(5)]})
     runs = runs.assign(**{"model.depth": 3, "status": "completed", "dataset.n_train": 200})
-    (line,) = describe("digits", {}, {"lr_transfer": runs})["lines"]
-    assert line.startswith("`lr_transfer`: 7 runs (7 completed), 2 to 5 seeds a setting, 200 examples")
+    line = describe("digits", {}, {"lr_transfer": runs})["runs"]["lr_transfer"]
+    assert line.startswith("7 runs (7 completed), 2 to 5 seeds a setting, 200 examples")

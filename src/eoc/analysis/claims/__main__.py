@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 from eoc.analysis.claims.documents import fill
-from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, describe, draw, judge_all, read_cells, reduce_runs
+from eoc.analysis.claims.results import (
+    CLAIMS,
+    EXPERIMENTS,
+    describe,
+    draw,
+    judge_all,
+    read_cells,
+    reduce_runs,
+    together,
+)
 from eoc.analysis.table import read_runs
 
 
@@ -17,16 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eoc.analysis.claims", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="?", help="folder with one sweep a name of an experiment")
     parser.add_argument("--to", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--dataset", default="digits", help="what the results call the data")
+    parser.add_argument("--dataset", help="what the results call the data (default: as before, or the folder's name)")
     parser.add_argument("--options", default="", help="further words of the commands, such as dataset=mnist")
     parser.add_argument("--fill", type=Path, nargs="*", default=[], help="documents whose tables are filled anew")
     given = parser.parse_args(arguments)
+    recorded = given.to / CLAIMS
+    before = json.loads(recorded.read_text()) if recorded.exists() else {}
+    before.pop("claims", None)
     if given.runs is None:
-        if not (given.to / CLAIMS).exists():
-            print(f"error: {given.to / CLAIMS} is not there; name the folder of the runs too", file=sys.stderr)
+        if not before:
+            print(f"error: {recorded} is not there; name the folder of the runs too", file=sys.stderr)
             return 2
-        about = json.loads((given.to / CLAIMS).read_text())
-        del about["claims"]
+        about = before
     else:
         there = {name: given.runs / name for name in EXPERIMENTS if (given.runs / name).is_dir()}
         if not there:
@@ -35,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         runs = {name: read_runs(folder) for name, folder in there.items()}
         for name, frame in runs.items():
             reduce_runs(name, frame, given.to)
+        dataset = given.dataset or before.get("dataset", given.to.absolute().name)
         commands = {name: f"python train.py experiment={name} {given.options}".strip() for name in there}
-        about = describe(given.dataset, commands, runs)
+        about = together(before, describe(dataset, commands, runs))
     found = judge_all(given.to, about)
     for name in dict.fromkeys(name for name, _ in found):
         draw(name, read_cells(name, given.to), given.to, about["dataset"])

@@ -117,7 +117,8 @@ def report(experiment: str, folder: Path | str) -> None:
 
 def markdown(found: Sequence[tuple[str, Claim]], about: dict[str, Any]) -> str:
     """The claims as one table in Markdown, by experiment, with the commands that made them."""
-    lines = [f"# Claims on {about['dataset']}", "", *[f"{line}  " for line in about["lines"]], ""]
+    runs = [f"`{name}`: {said}  " for name, said in about["runs"].items()]
+    lines = [f"# Claims on {about['dataset']}", "", *runs, ""]
     lines += ["| experiment | claim | whose | criterion | measured [95%] | verdict |", "|---|---|---|---|---|---|"]
     for experiment, claim in found:
         remark = f" *{claim.remark}.*" if claim.remark else ""
@@ -130,7 +131,7 @@ def markdown(found: Sequence[tuple[str, Claim]], about: dict[str, Any]) -> str:
 
 def describe(dataset: str, commands: dict[str, str], runs: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """What made the results: counts of runs, seeds, examples and precision by experiment."""
-    lines = []
+    said = {}
     for name, frame in runs.items():
         status = frame["status"].value_counts().to_dict()
         counts = ", ".join(f"{count} {word}" for word, count in status.items())
@@ -139,10 +140,17 @@ def describe(dataset: str, commands: dict[str, str], runs: dict[str, pd.DataFram
         each = frame.groupby([name for name in cell if name in frame])["seed"].nunique()
         seeds = f"{each.min()}" if each.min() == each.max() else f"{each.min()} to {each.max()}"
         sizes = " or ".join(f"{int(each):,}" for each in examples)
-        lines.append(
-            f"`{name}`: {len(frame)} runs ({counts}), {seeds} seeds a setting, {sizes} examples, full batch, float32"
-        )
-    return {"dataset": dataset, "lines": lines, "commands": commands}
+        said[name] = f"{len(frame)} runs ({counts}), {seeds} seeds a setting, {sizes} examples, full batch, float32"
+    return {"dataset": dataset, "runs": said, "commands": commands}
+
+
+def together(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What made the results when some experiments were run again, and the others are those of before."""
+    merged = dict(now)
+    for part in ("runs", "commands"):
+        known = {**before.get(part, {}), **now[part]}
+        merged[part] = {name: known[name] for name in EXPERIMENTS if name in known}
+    return merged
 
 
 def _plain(value: Any) -> Any:
