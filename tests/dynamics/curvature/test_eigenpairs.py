@@ -228,3 +228,26 @@ def test_curvature_beyond_the_square_root_of_the_largest_float_is_an_error() -> 
 def test_bad_arguments_are_refused(arguments) -> None:
     with pytest.raises(InvalidInput):
         top_eigenpairs(MatrixOperator(torch.eye(3)), **arguments)
+
+
+def test_products_that_are_noise_beyond_the_tolerance_do_not_spend_the_budget() -> None:
+    """As those of a fitted softmax are: its Hessian is a small difference of large numbers."""
+    values = torch.tensor([10.0, 8.0, 5.0, 3.0, *bulk(396)], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+
+    class Noisy(MatrixOperator):
+        level = 0.0
+
+        def __call__(self, vectors: Tensor) -> Tensor:
+            noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64) / vectors.shape[1] ** 0.5
+            return super().__call__(vectors) + self.level * noise
+
+    operator = Noisy(with_spectrum(values))
+    exact = top_eigenpairs(operator, 1, tolerance=1e-6)
+    assert exact.converged
+    operator.level = 0.5
+    found = top_eigenpairs(operator, 1, tolerance=1e-6)
+    assert not found.converged
+    assert found.products < 50
+    assert abs(float(found.values[0]) - 10) < float(found.residuals[0]) + operator.level
+    assert float(found.residuals[0]) < 2 * operator.level

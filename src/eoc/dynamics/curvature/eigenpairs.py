@@ -42,6 +42,9 @@ class Eigenpairs:
         return worst / scale if scale > 0 else (math.inf if worst > 0 else 0.0)
 
 
+_LISTEN = 16  # products between two looks at their noise
+
+
 def top_eigenpairs(
     operator: SymmetricOperator,
     k: int = 1,
@@ -72,7 +75,8 @@ def top_eigenpairs(
         start: vectors near the wanted ones, (rows, parameters), best first (dependent rows do no harm), or the
             ``memory`` of a nearby problem.
         guards: number of further pairs in the first block, so that close or crossing ones are not missed.
-        max_products: budget; when it is spent the best known pairs are returned with ``converged`` false.
+        max_products: budget; when it is spent the best known pairs are returned with ``converged`` false, and earlier
+            where the residuals are down to the noise of the products (a loss that is 0 but for rounding).
         capacity: pairs kept in the returned memory beyond the k + guards, at no cost in products.
         generator: private source (CPU) of the random vectors; None is one seeded with 0.
         which: "largest" or "smallest" (algebraic), or largest in "magnitude".
@@ -104,8 +108,13 @@ def top_eigenpairs(
         search = Search(operator, k, guards, which, memory, caution)
         complete = search.begin(rows, generator, max_products)
         rounds = 0 if complete else math.ceil(math.log(operator.size))
+        listen = search.products + _LISTEN
         while True:
             search.project()
+            if search.products >= listen:
+                if search.drowned():
+                    break
+                listen += _LISTEN
             pairs = search.unexplored() if rounds > 0 else search.unfinished(tolerance)
             room = min(max_products - search.products, operator.size - search.dimension)
             if not pairs or room <= 0 or not search.expand(pairs[:room]):

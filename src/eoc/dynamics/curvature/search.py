@@ -132,6 +132,16 @@ class Search:
         above = highest > self._rank(lowest) + slack
         return [j for j in range(self._k, self._block) if self.norms[j] > limit and above[j]]
 
+    def drowned(self) -> bool:
+        """Return whether the wanted residuals are down to the noise of the products, as their asymmetry shows it.
+
+        V^T W is symmetric but for the products' rounding errors n: of each, (V^T W - W^T V) holds the part in the span
+        of V twice. Where the loss is a small difference of large numbers this exceeds any tolerance.
+        """
+        mixed = inner(self._V.matrix, self._W.matrix)
+        noise = (mixed - mixed.T).norm() / (2 * len(mixed)) ** 0.5
+        return float(self.norms[: self._k].max()) <= 2 * float(noise)
+
     def unexplored(self) -> list[int]:
         """Return the indices of all pairs of the block whose residuals are more than rounding."""
         self._compute_residuals(self._block)
