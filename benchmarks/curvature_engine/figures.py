@@ -14,6 +14,8 @@ KINDS = {"methods": (BLUE, "this project"), "alternatives": (ORANGE, "tried, and
 SHORT = {
     "tracker": "tracker, 1e-3",
     "tracker, tolerance 1e-2": "tracker, 1e-2",
+    "tracker, bfloat16, tolerance 1e-2": "bfloat16, 1e-2",
+    "tracker, bfloat16, tolerance 2e-2, caution 4": "bfloat16, caution 4",
     "tracker, cheap (2e-2, no guard)": "2e-2, no guard",
     "tracker, cheapest (5e-2, no guard)": "5e-2, no guard",
     "curvlinops + SciPy eigsh, tol 1e-3": "curvlinops + SciPy",

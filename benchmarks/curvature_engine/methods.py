@@ -38,18 +38,18 @@ class Problem:
     def gradient(self) -> list[Tensor]:
         return list(torch.autograd.grad(self.loss(*self.batches[0]), self.weights))
 
-    def operator(self) -> HessianOperator:
-        return HessianOperator(self.loss, self.weights, self.batches, self.metric)
+    def operator(self, autocast: torch.dtype | None = None) -> HessianOperator:
+        return HessianOperator(self.loss, self.weights, self.batches, self.metric, autocast=autocast)
 
 
 class Tracked:
     """A tracker of ours."""
 
-    def __init__(self, **options) -> None:
-        self.tracker = CurvatureTracker(**options)
+    def __init__(self, autocast: torch.dtype | None = None, **options) -> None:
+        self.tracker, self.autocast = CurvatureTracker(**options), autocast
 
     def __call__(self, problem: Problem) -> Estimate:
-        found = self.tracker.probe(problem.operator())
+        found = self.tracker.probe(problem.operator(self.autocast))
         return float(found.values[0]), found.relative_bound, found.products
 
 
@@ -103,6 +103,8 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker": Tracked,
     "tracker, top 5": lambda: Tracked(k=5),
     "tracker, tolerance 1e-2": lambda: Tracked(tolerance=1e-2),
+    "tracker, bfloat16, tolerance 1e-2": lambda: Tracked(torch.bfloat16, tolerance=1e-2),
+    "tracker, bfloat16, tolerance 2e-2, caution 4": lambda: Tracked(torch.bfloat16, tolerance=2e-2, caution=4.0),
     "tracker, cheap (2e-2, no guard)": lambda: Tracked(tolerance=2e-2, **CHEAP),
     "tracker, cheapest (5e-2, no guard)": lambda: Tracked(tolerance=5e-2, **CHEAP),
 }
@@ -219,6 +221,7 @@ def products_table(problem: Problem, clock: Callable[[], float], repeats: int = 
         problem.network, lambda o, t: _criterion(o, t), problem.weights, problem.batches, problem.metric
     )
     operator.gradient()
+    coarse = problem.operator(torch.bfloat16)
     row, rows = torch.randn(1, operator.size).to(inputs), torch.randn(4, operator.size).to(inputs)
     graph = torch.autograd.grad(problem.loss(inputs, targets), problem.weights, create_graph=True)
     stacked = [
@@ -254,6 +257,7 @@ def products_table(problem: Problem, clock: Callable[[], float], repeats: int = 
                 1,
             ),
             "Hessian product, the same compiled": (lambda: compiled(values, tangents), 1),
+            "Hessian product, bfloat16": (lambda: coarse(row), 1),
             "Gauss-Newton product": (lambda: newton(row), 1),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -9,7 +9,13 @@ from pathlib import Path
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PHASES = {"edge_of_stability": "Edge of stability", "catapult": "Catapult phase, rate = 2.5 / sharpness"}
 STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2", "catapult": "from the start on"}
-CHEAP = ("tracker, tolerance 1e-2", "tracker, cheap (2e-2, no guard)", "tracker, cheapest (5e-2, no guard)")
+CHEAP = (
+    "tracker, bfloat16, tolerance 1e-2",
+    "tracker, bfloat16, tolerance 2e-2, caution 4",
+    "tracker, tolerance 1e-2",
+    "tracker, cheap (2e-2, no guard)",
+    "tracker, cheapest (5e-2, no guard)",
+)
 
 
 def write(results: dict, page: Path) -> None:

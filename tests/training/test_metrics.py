@@ -14,6 +14,7 @@ from torch import Tensor
 
 import eoc.training.probe as probe_room
 from eoc.data import Batches, Dataset
+from eoc.errors import InvalidInput
 from eoc.training.callbacks import Measurement
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
@@ -234,6 +235,24 @@ def test_a_probe_says_what_it_cost_and_how_good_it_is(tmp_path: Path) -> None:
         assert (found.double() - exact[:TOP]).abs().max().item() <= worst <= 1.001e-3 * exact[0].item()
         assert columns["hessian/converged"][t] == columns["hessian/top_converged"][t] == 1
     assert run.summary["unconverged_probes"] == 0
+
+
+def test_with_bfloat16_the_sharpness_is_right_to_its_tolerance_and_disturbs_nothing(tmp_path: Path) -> None:
+    words = [NO_FIGURE, "schedule=constant", "schedule.unit=absolute", "schedule.rate=0.5", "trainer.max_steps=20"]
+    exact = trained(tmp_path / "exact", *words)
+    coarse = trained(tmp_path / "coarse", *words, "curvature.autocast=bfloat16", "curvature.tolerance=1e-2")
+    for name in ("sharpness", "hessian/eig_1"):
+        known = [value for value in exact.columns[name] if not math.isnan(value)]
+        found = [value for value in coarse.columns[name] if not math.isnan(value)]
+        assert found == pytest.approx(known, rel=1e-2)
+        assert found != known
+    assert coarse.columns["train/loss"] == exact.columns["train/loss"]
+    with pytest.raises(InvalidInput, match=r"curvature\.autocast=bfloat16 .* it needs trainer\.precision=32-true"):
+        trained(
+            tmp_path / "double",
+            *words,
+            *("curvature.autocast=bfloat16", "curvature.tolerance=1e-2", "trainer.precision=64-true"),
+        )
 
 
 def test_probes_that_ran_out_of_products_are_counted_and_said_once(

@@ -20,10 +20,13 @@ from eoc.dynamics.curvature import (
     critical_sharpness,
 )
 from eoc.dynamics.curvature.operator import Batch, finite
-from eoc.errors import InvalidInput, integer, real
+from eoc.errors import InvalidInput, choice, integer, real
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
+
+AUTOCAST = {"bfloat16": torch.bfloat16}
+COARSE = 1e-2  # a residual cannot be asked to fall below the rounding of such products
 
 
 class CurvatureProbe:
@@ -38,6 +41,7 @@ class CurvatureProbe:
         tolerance: bound on the error of each relative to the largest, from its residual.
         guards: further directions followed but not reported, for close eigenvalues.
         caution: how many times its residual a guard must lie below the reported; 0 trusts a second-order estimate.
+        autocast: "bfloat16" for products in that precision, see `HessianOperator`; with a tolerance of 1e-2 or more.
         max_products: budget of Hessian-vector products for one probe.
         examples: measure on the first so many training examples; null for all.
         chunk_size: examples that are held in one gradient graph; null for all at once.
@@ -51,6 +55,7 @@ class CurvatureProbe:
         tolerance: float = 1e-3,
         guards: int = 1,
         caution: float = 0.0,
+        autocast: str | None = None,
         max_products: int = 200,
         examples: int | None = None,
         chunk_size: int | None = None,
@@ -58,6 +63,11 @@ class CurvatureProbe:
         seed: int = 0,
     ) -> None:
         integer("seed", seed, 0, LARGEST_SEED)
+        if autocast is not None:
+            choice("autocast", autocast, tuple(AUTOCAST))
+            if real("tolerance", tolerance, above=0) < COARSE:
+                raise InvalidInput("tolerance", tolerance, f"with autocast={autocast} it must be at least {COARSE:g}")
+        self.autocast = AUTOCAST.get(autocast or "")
         self.tracker = CurvatureTracker(
             k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed, caution=caution
         )
@@ -82,7 +92,10 @@ class CurvatureProbe:
         """Return D^½·H·D^½ of ``module``, whose products are taken at its weights at the time."""
         weights, metric = list(module.network.weights), module.network.rates
         share, reduce = _share(module, self.examples or len(module.dataset.train_inputs))
-        return HessianOperator(module.loss_of, weights, self._batches(module, share), metric=metric, reduce=reduce)
+        if self.autocast is not None and weights[0].dtype != torch.float32:
+            raise InvalidInput("curvature.autocast", "bfloat16", "it needs trainer.precision=32-true")
+        batches = self._batches(module, share)
+        return HessianOperator(module.loss_of, weights, batches, metric, reduce, autocast=self.autocast)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
         """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynamics.curvature.problems import dense_hessian, mse, network, small_problem, with_spectrum
-from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature
+from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature, top_eigenpairs
 from eoc.errors import InvalidInput
 
 FACTORS = (0.4, 0.6, 0.5)
@@ -197,3 +197,44 @@ def test_bad_input_is_refused() -> None:
     ]:
         with pytest.raises(InvalidInput):
             HessianOperator(loss, parameters, batches, metric)
+
+
+@pytest.mark.parametrize("loss", [mse, cross_entropy])
+def test_bfloat16_products_are_right_to_a_per_cent_and_give_the_same_eigenvalue(loss) -> None:
+    weights, x, y = small_problem(dtype=torch.float32, n=200, widths=(20, 40, 40, 10))
+    forward = network(torch.relu, (20**-0.5, 20**-0.5, 1 / 40))
+    arguments = (lambda a, b: loss(forward(weights, a), b), weights, [(x[:150], y[:150]), (x[150:], y[150:])], METRIC)
+    exact, coarse = HessianOperator(*arguments), HessianOperator(*arguments, autocast=torch.bfloat16)
+    rows = torch.randn(8, exact.size, generator=torch.Generator().manual_seed(5))
+    sharpness = top_eigenpairs(exact, tolerance=1e-5)
+    top = float(sharpness.values[0])
+    for vectors in (rows, sharpness.vectors):
+        wrong = (coarse(vectors) - exact(vectors)).norm(dim=1) / (top * vectors.norm(dim=1))
+        assert 1e-4 < wrong.max() < 2e-2
+    assert coarse(rows).dtype == torch.float32
+    torch.testing.assert_close(coarse.block([1])(rows[:, : weights[1].numel()]), coarse_block(arguments, 1, rows))
+    found = top_eigenpairs(coarse, tolerance=1e-2)
+    assert found.converged
+    assert float(found.values[0]) == pytest.approx(top, rel=4e-3)
+
+
+def coarse_block(arguments: tuple, index: int, rows: Tensor) -> Tensor:
+    """The products of one parameter's block, as a part of those with the whole."""
+    loss, weights, batches, metric = arguments
+    whole = HessianOperator(loss, weights, batches, metric, autocast=torch.bfloat16)
+    start = sum(w.numel() for w in weights[:index])
+    stop = start + weights[index].numel()
+    padded = torch.zeros(len(rows), whole.size)
+    padded[:, start:stop] = rows[:, : stop - start]
+    return whole(padded)[:, start:stop]
+
+
+def test_bfloat16_products_serve_no_training_step_and_no_float64() -> None:
+    weights, x, y = small_problem(dtype=torch.float32)
+    forward = network(torch.relu, FACTORS)
+    loss = lambda a, b: mse(forward(weights, a), b)  # noqa: E731
+    with pytest.raises(InvalidInput, match=r"autocast=torch\.bfloat16 is not possible: its gradient is not that of a"):
+        HessianOperator(loss, weights, [(x, y)], autocast=torch.bfloat16).gradient()
+    exact = [w.detach().double().requires_grad_() for w in weights]
+    with pytest.raises(InvalidInput, match=r"it is for parameters of float32, these are of torch\.float64"):
+        HessianOperator(loss, exact, [(x, y)], autocast=torch.bfloat16)

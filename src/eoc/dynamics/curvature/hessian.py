@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,12 @@ class HessianOperator(ParameterOperator):
         metric: learning-rate factors.
         reduce: averages over processes.
         module: whose buffers are put back.
+        autocast: evaluate the loss in this lower precision, as `torch.autocast` does: with ``torch.bfloat16`` in a
+            quarter of the time on processors made for it. A product is then right to about a per cent of the
+            largest eigenvalue, which is itself right to 2e-3: ask for residuals of 1e-2, not less.
+
+    Raises:
+        InvalidInput: ``autocast`` is asked of float64 parameters.
 
     Source: Pearlmutter, "Fast exact multiplication by the Hessian" (1994), by differentiating the gradient.
     """
@@ -36,15 +43,20 @@ class HessianOperator(ParameterOperator):
         metric: Sequence[float | Tensor] | None = None,
         reduce: Callable[[Tensor], None] | None = None,
         module: nn.Module | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__(parameters, batches, metric, reduce, module)
-        self._loss, self._metric = loss, metric
+        self._loss, self._metric, self._autocast = loss, metric, autocast
+        if autocast is not None and self.dtype != torch.float32:
+            raise InvalidInput("autocast", autocast, f"it is for parameters of float32, these are of {self.dtype}")
 
     def block(self, indices: Sequence[int]) -> HessianOperator:
         """Return the operator on these parameters alone, the others held fixed: a diagonal block of A."""
         metric = None if self._metric is None else [self._metric[i] for i in indices]
         parameters = [self._parameters[i] for i in indices]
-        return HessianOperator(self._loss, parameters, self._batches, metric, self._reduce, self._module)
+        return HessianOperator(
+            self._loss, parameters, self._batches, metric, self._reduce, self._module, self._autocast
+        )
 
     def gradient(self) -> list[Tensor]:
         """Return the loss's gradient at the present weights from the graph that serves the products.
@@ -52,8 +64,10 @@ class HessianOperator(ParameterOperator):
         A full-batch training step that takes it from here saves a gradient. Only with a single chunk.
 
         Raises:
-            InvalidInput: there are several chunks, whose graphs are not kept.
+            InvalidInput: there are several chunks, whose graphs are not kept, or they are of lower precision.
         """
+        if self._autocast is not None:
+            raise InvalidInput("autocast", self._autocast, "its gradient is not that of a training step")
         if len(self._batches) != 1:
             raise InvalidInput("batches", len(self._batches), "the gradient is at hand with a single chunk only")
         with torch.inference_mode(False):
@@ -61,7 +75,10 @@ class HessianOperator(ParameterOperator):
             return [torch.zeros_like(p) if g is None else g.detach().clone() for g, p in parts]
 
     def _build(self, batch: Batch) -> Parts:
-        return differentiated(self._loss(*batch), self._parameters)
+        coarse = nullcontext() if self._autocast is None else torch.autocast(self.device.type, self._autocast)
+        with coarse:
+            loss = self._loss(*batch)
+        return differentiated(loss, self._parameters)
 
     def _apply(self, graph: Parts, direction: list[Tensor]) -> Parts:
         return transposed(graph, self._parameters, direction)
