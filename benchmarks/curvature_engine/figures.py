@@ -25,6 +25,8 @@ SHORT = {
 # Where a name stands, if not above and to the right of its point: offset in points, alignment.
 BELOW = ((0, -13), "center")
 PLACES = {
+    "tracker, bfloat16, tolerance 1e-2": ((-6, -3), "right"),
+    "tracker, bfloat16, tolerance 2e-2, caution 4": BELOW,
     "tracker, cheap (2e-2, no guard)": BELOW,
     "tracker, cheapest (5e-2, no guard)": ((-6, -3), "right"),
     "last probe, predictions": ((6, -12), "left"),

@@ -177,6 +177,11 @@ VALUES = [
     ({"trainer.log_every_n_steps": 0}, "trainer.log_every_n_steps", "it must be an integer of at least 1"),
     ({"callbacks.curvature.every": 0}, "callbacks.curvature.every", "it must be an integer of at least 1"),
     ({"callbacks.features.every": 0}, "callbacks.features.every", "it must be an integer of at least 1"),
+    (
+        {"callbacks.curvature": {"_target_": "os.getcwd"}},
+        "callbacks.curvature._target_",
+        "what it makes must be a Callback of Lightning",
+    ),
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
     ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be one of bfloat16"),

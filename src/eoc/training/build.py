@@ -99,7 +99,7 @@ def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfCh
 def build_callbacks(config: DictConfig) -> list[Callback]:
     """Build the config's callbacks, with the recorder behind those that measure (checkpoints come last of all)."""
     nodes = config.get("callbacks") or {}
-    callbacks = [make(f"callbacks.{name}", node) for name, node in nodes.items() if node is not None]
+    callbacks = [_made(f"callbacks.{name}", node, Callback) for name, node in nodes.items() if node is not None]
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
     others = [callback for callback in callbacks if not isinstance(callback, Measurement)]
     every = integer("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), minimum=1)
@@ -109,7 +109,7 @@ def build_callbacks(config: DictConfig) -> list[Callback]:
 def build_loggers(config: DictConfig) -> list[Logger]:
     """Build the config's loggers."""
     nodes = config.get("logger") or {}
-    return [make(f"logger.{name}", node) for name, node in nodes.items() if node is not None]
+    return [_made(f"logger.{name}", node, Logger) for name, node in nodes.items() if node is not None]
 
 
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
@@ -144,6 +144,13 @@ def _check_trainer(node: DictConfig) -> None:
     integer("num_sanity_val_steps", node.get("num_sanity_val_steps", 0), minimum=-1)
     for key in ("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"):
         boolean(key, node.get(key, False))
+
+
+def _made(key: str, node: Any, kind: type) -> Any:
+    made = make(key, node)
+    if not isinstance(made, kind):
+        raise InvalidInput(f"{key}._target_", node["_target_"], f"what it makes must be a {kind.__name__} of Lightning")
+    return made
 
 
 def _plain(node: Any) -> Any:

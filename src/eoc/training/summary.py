@@ -64,8 +64,11 @@ def table(summary: dict[str, Any], folder: Path) -> str:
         ("steps", f"{summary['steps']} in {summary['wall_seconds']:.1f} s, {summary['parameters']:,} parameters"),
         ("train loss, accuracy", f"{number('train/loss')}, {number('train/accuracy', '.4f')}"),
         ("test loss, accuracy", f"{number('test/loss')}, {number('test/accuracy', '.4f')}"),
-        ("sharpness λ", number("sharpness")),
-        ("learning rate × λ", f"{number('lr_x_sharpness')} (edge of stability: {summary['stability_limit']:g})"),
+        ("sharpness λ", f"{number('sharpness')} (where it was measured last)"),
+        (
+            "learning rate × λ",
+            f"{number('lr_x_sharpness')} (last step; edge of stability: {summary['stability_limit']:g})",
+        ),
         ("results", str(folder)),
     ]
     if summary["unconverged_probes"]:

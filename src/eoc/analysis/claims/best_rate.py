@@ -26,9 +26,8 @@ def optima(cells: pd.DataFrame) -> pd.DataFrame:
         loss = curve["loss"].fillna(np.inf).to_numpy(dtype=float)
         best = int(np.argmin(loss))
         inside = 0 < best < len(loss) - 1
-        shift = (
-            _vertex(np.log(loss[best - 1 : best + 2])) if inside and np.isfinite(loss[best - 1 : best + 2]).all() else 0
-        )
+        around = loss[best - 1 : best + 2]
+        shift = _vertex(np.log(around)) if inside and np.isfinite(around).all() and (around > 0).all() else 0
         step = logs[1] - logs[0] if len(logs) > 1 else 0.0
         rate = float(2 ** (logs[best] + shift * step))
         rows.append((*key, rate, float(loss[best]), inside))
@@ -61,12 +60,18 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
                 "low": drift.low,
                 "high": drift.high,
                 "inside": bool(part["inside"].all()),
-                "loss_shallow": float(np.exp(np.log(shallow["loss"]).mean())),
-                "loss_deep": float(np.exp(np.log(deep["loss"]).mean())),
+                "loss_shallow": _centre(shallow["loss"]),
+                "loss_deep": _centre(deep["loss"]),
                 "price": _price(deepest, shallow["rate"], deep["loss"]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _centre(losses: pd.Series) -> float:
+    """The geometric mean; 0 if a loss is 0 but for rounding."""
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(losses).mean()))
 
 
 def _vertex(three: np.ndarray) -> float:
@@ -96,4 +101,4 @@ def at(runs: pd.DataFrame, rates: pd.Series) -> pd.DataFrame:
 
 def _price(deepest: pd.DataFrame, rates: pd.Series, losses: pd.Series) -> float:
     """Loss at the largest depth with the rate that was best at the smallest, over the best loss there."""
-    return float(at(deepest, rates)["loss"].mean() / np.exp(np.log(losses).mean()))
+    return float(at(deepest, rates)["loss"].mean() / _centre(losses))
