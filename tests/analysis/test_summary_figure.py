@@ -60,7 +60,8 @@ def test_every_panel_shows_its_columns(run: Run, drawn: list[Figure]) -> None:
     assert_shows(panels[COSINES]["the previous update"], run, "cosine/previous/all")
     for k in (1, 2, 3):
         assert_shows(figure.axes[COSINES].lines[k - 1], run, f"cosine/cumulative/layer_{k}")
-        assert_shows(panels[FEATURES][f"preactivations h_{k}"], run, f"features/preactivation_change/layer_{k}")
+        what = "outputs" if k == 3 else "preactivations"
+        assert_shows(panels[FEATURES][f"{what} h_{k}"], run, f"features/preactivation_change/layer_{k}")
     assert_shows(panels[FEATURES]["1 − CKA, last hidden layer"], run, "features/kernel_change")
     assert all(axis.get_legend() is not None for axis in figure.axes)
     assert [axis.get_xlabel() for axis in figure.axes] == ["", "", "step t", "step t"]
@@ -79,7 +80,7 @@ def test_the_edge_of_stability_and_the_title_say_what_was_run(run: Run, drawn: l
     for words in (
         "νP",
         "3 layers",
-        "width 6·k^2",
+        "width 6·k$^{2}$",
         "relu",
         "Geometric schedule",
         "kappa 2.5",
@@ -101,7 +102,7 @@ def test_the_title_of_a_run_on_all_data_says_so(run: Run, tmp_path: Path, drawn:
 def test_many_layers_are_in_the_order_of_depth(tmp_path: Path, drawn: list[Figure]) -> None:
     names = [f"features/preactivation_change/layer_{k}" for k in range(12, 0, -1)]
     draw_summary(write(tmp_path, f"step,{','.join(names)}\n0{',0.5' * 12}\n"), dots_per_inch=20)
-    assert list(labelled(drawn[0].axes[FEATURES])) == [f"preactivations h_{k}" for k in range(1, 13)]
+    assert list(labelled(drawn[0].axes[FEATURES])) == [*(f"preactivations h_{k}" for k in range(1, 12)), "outputs h_12"]
     assert drawn[0].get_suptitle() == tmp_path.name  # there is no config
 
 

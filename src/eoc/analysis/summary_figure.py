@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, layer_colours
@@ -44,6 +45,7 @@ def draw_summary(
         _features(axes[1, 1], columns)
         for axis in axes[1]:
             axis.set_xlabel("step t")
+            axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
         figure.suptitle(_title(folder), fontsize=10)
         if diverged is not None:
             figure.suptitle(f"DIVERGED at step {diverged}: {_title(folder)}", fontsize=10, color=RED)
@@ -88,10 +90,12 @@ def _features(axis: Axes, columns: Columns) -> None:
     axis.set(title="Feature change ‖h(t) − h(0)‖/‖h(0)‖ on a probe batch")
     layers = _by_layer(columns, "features/preactivation_change")
     for name, colour in zip(layers, layer_colours(len(layers)), strict=True):
-        label = f"preactivations h_{name.rpartition('_')[2]}"
-        _plot(axis, columns, name, color=colour, label=label)
+        what = "outputs" if name == layers[-1] else "preactivations"
+        _plot(axis, columns, name, color=colour, label=f"{what} h_{name.rpartition('_')[2]}")
     _plot(axis, columns, "features/kernel_change", color="black", linestyle="--", label="1 − CKA, last hidden layer")
-    _legend(axis)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.08 * (high - low) * (1 + len(layers) // 2))  # room for the legend
+    _legend(axis, loc="upper left", ncols=2)
 
 
 def _plot(axis: Axes, columns: Columns, name: str, **style: object) -> None:
@@ -112,11 +116,15 @@ def _by_layer(columns: Columns, prefix: str) -> list[str]:
     return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
 
 
-def _legend(axis: Axes) -> None:
+def _legend(axis: Axes, **places: object) -> None:
     if axis.get_legend_handles_labels()[0]:
-        axis.legend()
+        axis.legend(**places)
     else:
         axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=GREY)
+
+
+def _width(model: Mapping[str, float]) -> str:
+    return f"{model['width']}" + (f"·k$^{{{model['growth']:g}}}$" if model["growth"] else "")
 
 
 def _title(folder: Path) -> str:
@@ -131,6 +139,6 @@ def _title(folder: Path) -> str:
     examples = "all" if config["dataset"]["n_train"] is None else config["dataset"]["n_train"]
     name = NAMES.get(model["parameterization"], model["parameterization"])
     return (
-        f"{name}, {model['depth']} layers, width {model['width']}·k^{model['growth']:g}, {model['activation']}; "
+        f"{name}, {model['depth']} layers, width {_width(model)}, {model['activation']}; "
         f"{rule} schedule, {knobs}; {data}, {examples} examples; seed {config['seed']}"
     )

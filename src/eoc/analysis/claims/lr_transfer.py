@@ -23,9 +23,8 @@ def cells(runs: pd.DataFrame, rate: str = "schedule.rate") -> pd.DataFrame:
 
 
 def _measure(columns: History) -> dict[str, float]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        with np.errstate(divide="ignore"):  # a loss may be 0 but for rounding
-            return {"loss": float(np.exp(np.log(columns["train/loss"][-LAST:]).mean()))}
+    with np.errstate(invalid="ignore", divide="ignore"):  # a loss may be 0 but for rounding
+        return {"loss": float(np.exp(np.log(columns["train/loss"][-LAST:]).mean()))}
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
