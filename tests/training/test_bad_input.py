@@ -182,6 +182,7 @@ VALUES = [
         "callbacks.curvature._target_",
         "what it makes must be a Callback of Lightning",
     ),
+    ({"dataset._target_": "subprocess.call"}, "dataset._target_", "Hydra calls no such function; name a class"),
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
     ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be one of bfloat16"),

@@ -85,7 +85,8 @@ def _download(name: str, root: Path, archive: Path, md5: str, urls: Sequence[str
         if failure is None:
             return
     raise RunFailure(
-        f"{name} is not complete in {root} and cannot be downloaded ({failure}): connect to a network, or {remedy}."
+        f"{name} is not complete in {root} and cannot be downloaded ({failure}): connect to a network, {remedy}, or "
+        "name another folder with dataset.root."
     )
 
 

@@ -30,6 +30,9 @@ def make(key: str, node: Any, **arguments: Any) -> Any:
         try:
             return instantiate(node, **arguments)
         except InstantiationException as error:
+            if "blocklisted" in str(error):
+                rule = "Hydra calls no such function; name a class, as in conf/"
+                raise InvalidInput("_target_", node["_target_"], rule) from error
             cause = error.__cause__ or error  # Hydra's wrapping says nothing more
         raise cause
 
