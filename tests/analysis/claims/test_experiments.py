@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -167,6 +170,18 @@ def test_a_diverged_run_is_never_the_best():
     best = lr_transfer.optima(cells)
     assert (best["rate"] <= 1.0).all()
     assert np.isfinite(lr_transfer.drifts(cells)["drift"]).all()
+
+
+def test_a_run_that_diverged_early_has_no_cosines_to_judge():
+    short = {name: np.full(9, 0.5) for name in ("cosine/cumulative/all", "cosine/previous/all", "lr_x_sharpness")}
+    short |= {name: np.ones(9) for name in ("update_norm/all", "distance/all", "train/loss", "test/accuracy")}
+    long = {name: np.tile(values, 8) for name, values in short.items()} | {"features/kernel_change": np.ones(72)}
+    found = cosines._measure(short)
+    assert found.pop("phase") == "diverged"
+    assert all(math.isnan(value) for value in found.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no layer's features were measured
+        assert list(cosines._measure(long)) == ["phase", *found]
 
 
 def test_cosines_identity_and_prediction():
