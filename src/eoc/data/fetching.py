@@ -49,7 +49,7 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
         filename: of the archive, which tells its format.
         md5: checksum of the archive.
         urls: of the archive, tried in turn.
-        remedy: what to do without a network, in words that complete "connect to a network, or ...".
+        remedy: what to do without a network, in words that complete "connect to a network, ...".
 
     Raises:
         RunFailure: if the archive cannot be downloaded.

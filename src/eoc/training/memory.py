@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Let the C library keep what is freed instead of giving it back to the system at every step.
 
     A step of a large network on a CPU frees and takes the same vectors of all weights many times; to map and clear
-    them each time took a third of the time at 20 million weights, a twelfth at 0.8 million. Nothing computed changes.
+    them each time took a fifth of the time at 20 million weights, a twelfth at 0.8 million. Nothing computed changes.
 
     Returns:
         Whether it could be done: the C library is glibc.

@@ -60,18 +60,18 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
                 "low": drift.low,
                 "high": drift.high,
                 "inside": bool(part["inside"].all()),
-                "loss_shallow": _centre(shallow["loss"]),
-                "loss_deep": _centre(deep["loss"]),
+                "loss_shallow": centre(shallow["loss"]),
+                "loss_deep": centre(deep["loss"]),
                 "price": _price(deepest, shallow["rate"], deep["loss"]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _centre(losses: pd.Series) -> float:
-    """The geometric mean; 0 if a loss is 0 but for rounding."""
+def centre(values: pd.Series) -> float:
+    """The geometric mean of losses or rates; 0 if one is 0 but for rounding."""
     with np.errstate(divide="ignore"):
-        return float(np.exp(np.log(losses).mean()))
+        return float(np.exp(np.log(values).mean()))
 
 
 def _vertex(three: np.ndarray) -> float:
@@ -101,4 +101,4 @@ def at(runs: pd.DataFrame, rates: pd.Series) -> pd.DataFrame:
 
 def _price(deepest: pd.DataFrame, rates: pd.Series, losses: pd.Series) -> float:
     """Loss at the largest depth with the rate that was best at the smallest, over the best loss there."""
-    return float(at(deepest, rates)["loss"].mean() / _centre(losses))
+    return float(at(deepest, rates)["loss"].mean() / centre(losses))

@@ -30,12 +30,6 @@ SLOW = "slow, η·λ₀ = 0.3"
 STABLE, EDGE, BEYOND = PHASES = ("stable", "edge of stability", "catapult")
 
 
-MEASURED = (
-    *("phase", "late_product", "first_cosine", "early_cosine", "late_cosine", "late_previous", "identity_error"),
-    *("share_along", "early_distance", "kernel_change", "preactivation_change", "train_loss", "test_accuracy"),
-)
-
-
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: cosines early and late, the distance identity's error, the phase, and what was learned."""
     return reduced(runs, _measure, (*SETTING, "schedule", "schedule.rate", "schedule.kappa"))
@@ -44,7 +38,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 def _measure(columns: History) -> dict[str, float | str]:
     cosine = columns["cosine/cumulative/all"]
     if len(cosine) <= EARLY + 1:  # it diverged before anything could be predicted
-        return {name: "diverged" if name == "phase" else float("nan") for name in MEASURED}
+        return {"phase": "diverged"}
     update, distance = columns["update_norm/all"], columns["distance/all"]
     product = late(columns["lr_x_sharpness"])
     along = np.nansum(cosine[1:-1] * update[1:-1] * distance[1:-1])

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from eoc.analysis.claims import lr_transfer
 from eoc.analysis.claims.base import DERIVED, Claim, Estimate, judge, mean
-from eoc.analysis.claims.best_rate import at, optima
+from eoc.analysis.claims.best_rate import at, centre, optima
 from eoc.analysis.claims.best_rate import drifts as _drifts
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.style import layer_colours
@@ -47,7 +47,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"octaves of the best κ per doubling of depth within ±0.25, depths {depths[0]} to {depths[-1]}",
                 drift,
                 judge(drift, -0.25, 0.25, slack=0.25),
-                f"best κ {_centre(shallow['rate']):.2g} at depth {depths[0]}, {_centre(deep['rate']):.2g} at depth "
+                f"best κ {centre(shallow['rate']):.2g} at depth {depths[0]}, {centre(deep['rate']):.2g} at depth "
                 f"{depths[-1]}",
             ),
             Claim(
@@ -106,7 +106,3 @@ def figure(cells: pd.DataFrame) -> Figure:
 def _as_rates(cells: pd.DataFrame) -> pd.DataFrame:
     """κ is a rate, in units of the present 1/λ."""
     return cells.rename(columns={"schedule.kappa": "schedule.rate"})
-
-
-def _centre(rates: pd.Series) -> float:
-    return float(np.exp(np.log(rates).mean()))
