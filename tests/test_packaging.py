@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,43 +121,56 @@ def test_the_citation_is_of_this_version_and_of_the_paper():
 
 
 def test_ci_calls_lint_and_then_test_from_the_root_and_stops_at_a_failure(tmp_path):
-    """Under a stand-in for make that writes down each call, and fails at the target named in FAIL."""
-    run = tmp_path / "repository" / ".ci" / "run"
-    python = tmp_path / "repository" / ".venv" / "bin" / "python"
-    make = tmp_path / "bin" / "make"
-    for path, text in (
-        (run, (ROOT / ".ci" / "run").read_text()),
-        (python, "#!/bin/sh\n"),
-        (make, f'#!/bin/sh\necho "$(pwd) $*" >> "{tmp_path}/calls"\n[ "$*" != "$FAIL" ]\n'),
-    ):
+    """Under stand-ins: make and apt-get write down each call, and fail at the one named in FAIL."""
+    root, programs = tmp_path / "repository", tmp_path / "bin"
+    run = root / ".ci" / "run"
+    noted = f'echo "$(basename "$0") $*" >> "{tmp_path}/calls"; [ "$*" != "$FAIL" ]'
+
+    def stand_in(path: Path, script: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(script)
         path.chmod(0o755)
 
-    def calls(fail: str) -> tuple[bool, list[str]]:
+    stand_in(run, (ROOT / ".ci" / "run").read_text())
+    stand_in(root / ".venv" / "bin" / "python", "#!/bin/sh\n")
+    stand_in(programs / "make", f'#!/bin/sh\n[ "$PWD" = "{root}" ] || exit 9\n{noted}\n')
+    stand_in(programs / "apt-get", f"#!/bin/sh\n{noted}\n")
+    for name in ("bash", "sh", "dirname", "basename"):  # and nothing else of this machine
+        (programs / name).symlink_to(shutil.which(name))
+
+    def called(fail: str = "") -> tuple[bool, list[str], str]:
         (tmp_path / "calls").unlink(missing_ok=True)
-        path = f"{make.parent}:{os.environ['PATH']}"
         done = subprocess.run(
-            [run], cwd="/", env={"PATH": path, "FAIL": fail}, capture_output=True, text=True, timeout=20
+            [programs / "bash", run],
+            cwd="/",
+            env={"PATH": str(programs), "FAIL": fail},
+            capture_output=True,
+            text=True,
+            timeout=20,
         )
-        said.append(done.stdout)
-        return done.returncode == 0, (tmp_path / "calls").read_text().splitlines()
+        return done.returncode == 0, (tmp_path / "calls").read_text().splitlines(), done.stdout
 
-    def stand_in(name: str, script: str) -> None:
-        (make.parent / name).write_text(f"#!/bin/sh\n{script}\n")
-        (make.parent / name).chmod(0o755)
+    update, chromium = "apt-get update --quiet", "apt-get install --quiet --yes --no-install-recommends chromium"
+    checks, slurm = ["make setup", "make lint"], "make test-slurm ARGS=-k 'not time_is_up'"
+    no_browser, no_slurm = "SKIPPED: tests/analysis/test_report_in_browser.py", "SKIPPED: make test-slurm"
 
-    said: list[str] = []
-    root = tmp_path / "repository"
-    stand_in("id", "echo 1000")
-    assert calls(fail="") == (True, [f"{root} setup", f"{root} lint", f"{root} test"])
-    assert "SKIPPED: make test-slurm (SLURM's daemons need root)" in said[-1]
-    stand_in("id", "echo 0")
-    stand_in("slurmctld", "")
-    slurm = "test-slurm ARGS=-k 'not time_is_up'"
-    assert calls(fail="") == (True, [f"{root} {target}" for target in ("setup", "lint", "test", slurm)])
-    assert "SKIPPED" not in said[-1]
-    assert calls(fail=slurm)[0] is False
-    assert calls(fail="lint") == (False, [f"{root} setup", f"{root} lint"])
-    assert calls(fail="test")[0] is False
+    stand_in(programs / "id", "#!/bin/sh\necho 1000\n")
+    passed, calls, said = called()
+    assert (passed, calls) == (True, [*checks, "make test"])
+    assert no_browser in said
+    assert f"{no_slurm} (SLURM's daemons need root)" in said
+
+    stand_in(programs / "id", "#!/bin/sh\necho 0\n")
+    assert called(fail="test") == (False, [*checks, update, chromium, "make test"], "")
+    passed, calls, said = called(fail="update --quiet")
+    assert passed
+    assert (calls[:3], calls[3]) == ([*checks, update], "make test")
+    assert no_browser in said
+
+    stand_in(programs / "slurmctld", "")
+    assert called() == (True, [*checks, update, chromium, "make test", slurm], "")
+    stand_in(programs / "chromium", "")
+    assert called() == (True, [*checks, "make test", slurm], "")
+    for fail, last in (("lint", 2), ("test", 3), (slurm.removeprefix("make "), 4)):
+        assert called(fail=fail) == (False, [*checks, "make test", slurm][:last], "")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
