@@ -66,6 +66,13 @@ def test_alignment_against_feature_space_formula():
     assert kernel_alignment(first, second).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
+def test_alignment_never_passes_one():
+    # Products of the same matrix round differently from its norm: 1 − CKA was -4e-16 for features that had not moved.
+    for seed in range(50):
+        features = random(30, 7, seed=seed)
+        assert 0 <= 1 - kernel_alignment(features, features).item() < 1e-14
+
+
 def test_alignment_of_constant_features_is_undefined():
     assert kernel_alignment(torch.ones(4, 3), random(4, 3)).isnan()
 

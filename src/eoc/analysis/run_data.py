@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eoc.analysis.summary_figure import NAMES
-from eoc.analysis.table import read_histories, run_folders
+from eoc.analysis.table import leaves, read_histories, run_folders
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import SETTINGS, read_failure, read_settings, read_summary
 
@@ -136,7 +136,7 @@ def _natural(folder: Path) -> list[tuple[int, str]]:
 
 def _read(folder: Path) -> RunData:
     said = read_settings(folder)
-    settings = {**said["choices"], **_leaves(said["config"])}
+    settings = {**said["choices"], **leaves(said["config"])}
     run = RunData(folder, {}, {key: value for key, value in settings.items() if key.partition(".")[0] not in ELSEWHERE})
     run.failure = read_failure(folder)
     history = read_histories(pd.DataFrame({"path": [str(folder)]})).drop(columns="path")
@@ -144,17 +144,6 @@ def _read(folder: Path) -> RunData:
     with suppress(FileNotFoundError):  # it goes on
         run.summary = read_summary(folder)
     return run
-
-
-def _leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a config to its values; the names of classes (``_target_``) are not values."""
-    result: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            result |= _leaves(value, f"{prefix}{key}.")
-        elif not key.startswith("_"):
-            result[f"{prefix}{key}"] = value
-    return result
 
 
 def _label(runs: list[RunData], folder: Path, keys: list[str]) -> None:

@@ -76,7 +76,7 @@ def _row(path: Path) -> dict[str, Any]:
     said = read_settings(path)
     row: dict[str, Any] = {"path": str(path), "status": "unfinished", "why": None}
     row |= said["choices"]
-    row |= _leaves(said["config"], "")
+    row |= leaves(said["config"])
     failure = read_failure(path)
     if failure is not None:
         return row | {"status": "failed", "why": failure}
@@ -91,12 +91,12 @@ def _row(path: Path) -> dict[str, Any]:
     return row | {f"best/{name}": best["value"] for name, best in summary["best"].items()}
 
 
-def _leaves(node: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Flatten a config to its values; the names of classes (``_target_``) are not values."""
+def leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a config to its values by dotted key; the names of classes (``_target_``) are not values."""
     found: dict[str, Any] = {}
     for name, value in node.items():
         if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{name}.")
+            found |= leaves(value, f"{prefix}{name}.")
         elif not name.startswith("_"):
             found[f"{prefix}{name}"] = tuple(value) if isinstance(value, list) else value
     return found

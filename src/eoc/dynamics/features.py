@@ -78,4 +78,5 @@ def _centred_gram(features: Tensor) -> Tensor:
 
 
 def _alignment(first: Tensor, second: Tensor) -> Tensor:
-    return (first * second).sum() / (first.norm() * second.norm())
+    # At most 1 by Cauchy-Schwarz, but for the rounding of equal matrices.
+    return ((first * second).sum() / (first.norm() * second.norm())).clamp(max=1.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -37,17 +39,33 @@ def make(key: str, node: Any, **arguments: Any) -> Any:
         raise cause
 
 
+@contextmanager
+def _quiet_hydra() -> Iterator[None]:
+    """Hydra prints an import's error before it raises it; what is raised is enough."""
+    log = logging.getLogger("hydra.utils")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
 def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
     """Hold the keys of a node, and of those below it, against the parameters of what it names."""
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise InvalidInput(key, _plain(node), "it must be settings with a _target_, as in conf/")
     try:
-        parameters = signature(get_object(node["_target_"])).parameters.values()
+        with _quiet_hydra():
+            parameters = signature(get_object(node["_target_"])).parameters.values()
     except Exception as error:  # whatever an import of an unknown name runs into
         raise InvalidInput(f"{key}._target_", node["_target_"], "there is no such class or function") from error
     names = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
     is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
     settings = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
+    if len(settings) > 1 and not is_open and names.isdisjoint(settings):
+        raise InvalidInput(
+            f"{key}._target_", node["_target_"], f"it takes none of the keys of {key} ({', '.join(settings)})"
+        )
     for name, value in settings.items():
         if name not in names and not is_open:
             here = [each for each in settings if each in names]
