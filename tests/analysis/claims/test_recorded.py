@@ -14,6 +14,7 @@ from eoc.analysis.claims.__main__ import main
 from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN
 from eoc.analysis.claims.documents import fill
 from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
+from eoc.errors import InvalidInput
 from support import trained
 
 RESULTS = Path(__file__).resolve().parents[3] / "results"
@@ -127,6 +128,16 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: s
     claims = json.loads((RESULTS / "digits" / CLAIMS).read_text())["claims"]
     shown = [claim for claim in claims if name != "README.md" or claim["source"] in (PAPER, COMPANION)]
     assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
+
+
+@pytest.mark.parametrize("mark", ["<!-- claims: nosuch -->", "<!-- compare: digits, nosuch -->"])
+def test_a_document_that_names_results_that_are_not_there(mark: str, tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text(f"{mark}\n<!-- end -->\n")
+    with pytest.raises(InvalidInput, match=r"^--fill=nosuch is not possible: a document names it"):
+        fill(document, RESULTS)
+    with pytest.raises(InvalidInput, match=r"--fill=.*none\.md is not possible: there is no such file"):
+        fill(tmp_path / "none.md", RESULTS)
 
 
 def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from eoc.analysis.claims.results import (
     together,
 )
 from eoc.analysis.table import read_runs
+from eoc.errors import InvalidInput
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,8 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name, claim in found:
         print(f"{claim.verdict:<13} {name}/{claim.name}: {claim.measured} ({claim.criterion})")
     print(f"{given.to}: claims.md, claims.json, figures and cells")
-    for document in given.fill:
-        print(f"{document}: {'filled' if fill(document, given.to.parent) else 'as it was'}")
+    try:
+        for document in given.fill:
+            print(f"{document}: {'filled' if fill(document, given.to.parent) else 'as it was'}")
+    except InvalidInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -16,13 +16,20 @@ from typing import Any
 
 from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN, Estimate
 from eoc.analysis.claims.results import CLAIMS
+from eoc.errors import InvalidInput
 
 PLACE = re.compile(r"(<!-- claims: (\w+)(?:/(\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all|: shared)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(document: Path, results: Path) -> bool:
-    """Fill the places of ``document`` from ``results/<dataset>/claims.json``; return whether anything changed."""
+    """Fill the places of ``document`` from ``results/<dataset>/claims.json``; return whether anything changed.
+
+    Raises:
+        InvalidInput: if the document cannot be read, or names results that are not there.
+    """
+    if not document.is_file():
+        raise InvalidInput("--fill", str(document), "there is no such file")
     before = document.read_text()
     after = PLACE.sub(lambda match: f"{match[1]}{table(results / match[2], match[3])}\n{match[4]}", before)
     after = COMPARED.sub(
@@ -35,7 +42,7 @@ def fill(document: Path, results: Path) -> bool:
 
 def table(results: Path, experiment: str | None) -> str:
     """The claims of one experiment, or without its name those of the paper and its companions, as Markdown."""
-    claims = json.loads((results / CLAIMS).read_text())["claims"]
+    claims = _recorded(results)["claims"]
     chosen = [claim for claim in claims if claim["experiment"] == experiment or (experiment is None and _known(claim))]
     lines = ["| claim | whose | criterion | measured [95%] | verdict |", "|---|---|---|---|---|"]
     for claim in chosen:
@@ -52,7 +59,7 @@ def comparison(results: Path, datasets: list[str], *, which: str | None) -> str:
         datasets: folders in it.
         which: ": all" claims, those ": shared" by all data sets, or None: those of the paper and its companions.
     """
-    read = [json.loads((results / name / CLAIMS).read_text()) for name in datasets]
+    read = [_recorded(results / name) for name in datasets]
     found = [{(claim["experiment"], claim["name"]): claim for claim in each["claims"]} for each in read]
     lines = [_row("claim", "criterion", *(each["dataset"] for each in read)), "|---" * (2 + len(read)) + "|"]
     for key in dict.fromkeys(key for each in found for key in each):
@@ -63,6 +70,13 @@ def comparison(results: Path, datasets: list[str], *, which: str | None) -> str:
             cells = ("–" if claim is None else f"{_estimate(claim)} **{claim['verdict']}**" for claim in claims)
             lines.append(_row(first["claim"], first["criterion"], *cells))
     return "\n".join(lines)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    if not (folder / CLAIMS).is_file():
+        raise InvalidInput("--fill", folder.name, f"a document names it, and there is no {folder / CLAIMS}")
+    recorded: dict[str, Any] = json.loads((folder / CLAIMS).read_text())
+    return recorded
 
 
 def _known(claim: dict[str, Any]) -> bool:
