@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from eoc.analysis.__main__ import main
+from eoc.analysis.group_figure import draw_groups
 from eoc.analysis.grouping import grouped, varying
 from eoc.tracking.claim import claimed
 from eoc.tracking.run_folder import FAILED, SUMMARY
@@ -117,6 +118,24 @@ def test_the_plot_shows_means_and_crosses(sweep, tmp_path, capsys, monkeypatch):
     assert path == sweep / "plot.png"
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["2", "3"]
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_intervals_on_a_logarithmic_axis_are_of_logarithms_and_a_single_run_has_none(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: drawn.append(figure))  # noqa: ARG005
+    many = runs()
+    draw_groups(many, "model.depth", LOSS, None, tmp_path / "linear.png")
+    draw_groups(many.assign(**{LOSS: [1.0, 2.0, 4.0, 8.0, 1000.0, np.nan, 99.0]}), "model.depth", LOSS, None, tmp_path)
+    linear, logarithmic = (figure.axes[0] for figure in drawn)
+    assert (linear.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
+    assert linear.lines[0].get_ydata().tolist() == [2.5, 0.5]
+    assert logarithmic.lines[0].get_ydata().tolist() == pytest.approx([np.sqrt(8), 1000])
+    logs = np.log([1.0, 2.0, 4.0, 8.0])
+    interval = stats.t.interval(0.95, 3, loc=logs.mean(), scale=stats.sem(logs))
+    (band,) = logarithmic.collections[0].get_paths()  # of the four runs alone
+    assert sorted(set(band.vertices[:, 1])) == pytest.approx(np.exp(interval), rel=1e-3)
+    assert set(band.vertices[:, 0]) == {3.0}
+    assert "geometric mean" in logarithmic.get_title(loc="left")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -12,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import eoc.training.callbacks.recorder as recorder_room
 import eoc.training.probe as probe_room
 from eoc.data import Batches, Dataset
 from eoc.errors import InvalidInput
-from eoc.training.callbacks import Measurement
+from eoc.training.callbacks import CurvatureCallback, Measurement
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 STEPS, DEPTH, TOP, PROBED = 6, 3, 3, 17
@@ -332,3 +334,11 @@ def test_a_probe_may_look_at_part_of_the_data_and_in_pieces(tmp_path: Path) -> N
     hand.data = replace(hand.data, **cut)
     assert part.columns["sharpness"][0] == pytest.approx(hand.eigenvalues(0)[0].item(), rel=1e-9)
     assert part.columns["sharpness"][0] != pytest.approx(pieces.columns["sharpness"][0], rel=1e-3)
+
+
+def test_what_is_measured_at_the_first_and_the_last_weights_belongs_to_the_training(tmp_path, monkeypatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(recorder_room, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(CurvatureCallback, "_measure", lambda *_: clock.append(clock.pop() + 1))
+    run = trained(tmp_path, NO_FIGURE, "callbacks.curvature.every=1")
+    assert run.summary["training_seconds"] == run.summary["steps"] + 1

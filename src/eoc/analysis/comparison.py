@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
-from eoc.analysis.panels import FEW, layout, plain, thinned
+from eoc.analysis.panels import layout, plain, thinned
 from eoc.analysis.run_data import RunData
-from eoc.analysis.style import layer_colours
+from eoc.analysis.style import FEW, layer_colours
 from eoc.analysis.summary_figure import NAMES
 
 CURVES = (

@@ -12,11 +12,9 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from eoc.analysis.run_data import RunData
-from eoc.analysis.style import BLUE, GREEN, ORANGE, PURPLE, RED, layer_colours
+from eoc.analysis.style import BLACK, BLUE, FEW, ORANGE, PURPLE, RED, layer_colours
 
 POINTS = 1000  # of one curve; above that, the lowest and the highest of each bucket are kept
-BLACK = "#222222"
-FEW = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", BLACK, "#999933")
 DASHES = ("solid", "dot", "dash", "longdash")
 
 Curve = tuple[str, str, NDArray[np.float64], NDArray[np.float64]]  # legend, colour, steps, values

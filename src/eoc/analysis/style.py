@@ -10,6 +10,8 @@ import matplotlib as mpl
 
 # Okabe & Ito's palette, distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
+BLACK = "#222222"
+FEW = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", BLACK, "#999933")  # for names that have no order
 
 STYLE: Any = {
     "font.size": 9,

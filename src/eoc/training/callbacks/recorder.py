@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from eoc.errors import integer
@@ -31,13 +32,12 @@ class Recorder(StepCallback):
         self.last: dict[str, float] = {}  # the last known value of every metric
         self.best: dict[str, dict[str, float]] = {}
         self.unconverged = 0
-        self.seconds = 0.0  # from the first step of this process to its last
-        self._start: float | None = None
+        self.seconds = 0.0  # of this process's steps, with what was measured at θ_0, …, θ_T
+        self._start = 0.0
 
-    def before_step(self, module: EdgeOfChaosModule) -> None:  # noqa: ARG002
-        """Start the clock."""
-        if self._start is None:
-            self._start = time.perf_counter()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock before anything is measured."""
+        self._start = time.perf_counter()
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Log row t."""
@@ -45,7 +45,6 @@ class Recorder(StepCallback):
         if module.metrics.keys() - CHEAP or not thinned:
             self._log(module)
         module.metrics.clear()
-        self.seconds = time.perf_counter() - (self._start or 0.0)
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Log the last row: θ_T, from which no update was taken; a loss that is not finite there is divergence too."""
@@ -57,6 +56,7 @@ class Recorder(StepCallback):
             module.diverge(f"the training loss is {loss}")
         self._log(module)
         module.metrics.clear()
+        self.seconds = time.perf_counter() - self._start
 
     def state_dict(self) -> dict[str, Any]:
         """Return the last and the best values so far."""

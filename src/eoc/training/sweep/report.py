@@ -50,9 +50,9 @@ def report(
 
 
 def overhead_of(summaries: Iterable[Mapping[str, Any]]) -> float | None:
-    """Median seconds a job took beside its steps; None if no process ran two, since the first one's are imports.
+    """Median seconds a job took beside its steps and what it measured at them; None if no process ran two jobs.
 
-    A job's time is counted from the end of the one before it in the same process.
+    The first one's are imports. A job's time is counted from the end of the one before it in the same process.
     """
     processes: dict[str, list[tuple[float, float]]] = {}
     for summary in summaries:
