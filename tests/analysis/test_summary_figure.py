@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 import eoc.analysis.summary_figure as figure_room
 from eoc.analysis import draw_summary
-from eoc.tracking.run_folder import CONFIG, FIGURE, METRICS
+from eoc.tracking.run_folder import FIGURE, METRICS, SETTINGS
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 LOSS, SHARPNESS, COSINES, FEATURES = range(4)
@@ -92,9 +92,8 @@ def test_the_edge_of_stability_and_the_title_say_what_was_run(run: Run, drawn: l
 
 
 def test_the_title_of_a_run_on_all_data_says_so(run: Run, tmp_path: Path, drawn: list[Figure]) -> None:
-    config = (run.folder / CONFIG).read_text().replace("n_train: 60", "n_train: null")
-    (tmp_path / CONFIG).parent.mkdir()
-    (tmp_path / CONFIG).write_text(config)
+    settings = (run.folder / SETTINGS).read_text()
+    (tmp_path / SETTINGS).write_text(settings.replace('"n_train": 60', '"n_train": null'))
     draw_summary(write(tmp_path, "step,train/loss\n0,1.0\n"), dots_per_inch=20)
     assert "digits, all examples" in drawn[0].get_suptitle()
 

@@ -16,7 +16,6 @@ from eoc.tracking.run_folder import (
     METRICS,
     SETTINGS,
     SUMMARY,
-    read_config,
     read_metrics,
     read_summary,
     write_json,
@@ -83,12 +82,6 @@ def test_content_that_is_not_json_leaves_the_older_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert read_summary(tmp_path) == {}
-
-
-def test_the_config_is_read_as_it_was_written(tmp_path: Path) -> None:
-    (tmp_path / CONFIG).parent.mkdir()
-    (tmp_path / CONFIG).write_text("model:\n  depth: 4\npaths:\n  run: ${hydra:runtime.output_dir}\n")
-    assert read_config(tmp_path) == {"model": {"depth": 4}, "paths": {"run": "${hydra:runtime.output_dir}"}}
 
 
 def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, layer_colours
-from eoc.tracking.run_folder import FIGURE, read_config, read_metrics
+from eoc.tracking.run_folder import FIGURE, read_metrics, read_settings
 
 NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "NTP", "sp": "SP"}
 # Room for the ticks' labels. To measure them, as a constrained layout does, costs a job of a sweep as much as to draw.
@@ -129,7 +129,7 @@ def _width(model: Mapping[str, float]) -> str:
 
 def _title(folder: Path) -> str:
     try:
-        config = read_config(folder)
+        config = read_settings(folder)["config"]
     except FileNotFoundError:
         return folder.name
     model, schedule = config["model"], config["schedule"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
     "metrics.csv",
@@ -42,13 +41,6 @@ def read_metrics(folder: Path | str) -> dict[str, list[float]]:
     rows = {int(row["step"]): row for row in reader}
     ordered = [rows[step] for step in sorted(rows)]
     return {name: [float(row[name]) if row[name] else math.nan for row in ordered] for name in names}
-
-
-def read_config(folder: Path | str) -> dict[str, Any]:
-    """Read the composed config of a run folder, its interpolations as they were written."""
-    content = OmegaConf.to_container(OmegaConf.load(Path(folder) / CONFIG))
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
