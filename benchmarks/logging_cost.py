@@ -1,9 +1,9 @@
 """What logging costs: ``python benchmarks/logging_cost.py``.
 
 Runs the main job at its default cadence and prints what its loggers compute, in their calls and in W&B's own thread,
-as a share of all that the job computes (processor time: other programs on the machine do not count), and how long the
-run waits for W&B at its end. Then prints the cost of a row of 60 values, logged at every step, for each logger. Ends
-with a JSON line.
+and what it takes to start W&B once a process, as shares of all that the job computes (processor time: other programs on
+the machine do not count), and how long the run waits for W&B at its end. Then prints the cost of a row of 60 values,
+logged at every step, for each logger. Ends with a JSON line.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
+from eoc.tracking import wandb_log
 from eoc.tracking.courier import Courier
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.tensorboard_log import TensorBoardLog
@@ -79,7 +80,16 @@ def main_job(folder: Path) -> dict[str, float]:
     def note(starting: bool, seconds: float) -> None:
         spent["thread, start" if starting else "thread, rows"] += seconds
 
-    with watched_courier(note):
+    load = wandb_log._import
+
+    def _import() -> None:
+        start = time.thread_time()
+        load()
+        seconds = time.thread_time() - start
+        spent["import"] += seconds
+        spent["calls"] -= seconds  # in one of which it happens
+
+    with watched_courier(note), patch.object(wandb_log, "_import", _import):
         for kind in (CSVLog, WandbLog):
             for name in CALLS:
                 if name in vars(kind):
@@ -125,12 +135,17 @@ def main() -> None:
             logs["W&B"].finish()
         rows["W&B's thread"] = statistics.median(errands)
     logging = spent["calls"] + spent["thread, rows"]
+    once = spent["import"] + spent["thread, start"]
     print(f"main job: {spent['passed']:.2f} s passed, {spent['computed']:.2f} s computed, of these")
-    print(f"  in the loggers' calls            {spent['calls']:.3f} s")
-    print(f"  in W&B's thread                  {spent['thread, rows']:.3f} s")
-    print(f"  both                             {logging / spent['computed']:.2%}")
-    start = spent["thread, start"]
-    print(f"  in W&B's thread, once, to start  {start:.3f} s, {start / spent['computed']:.2%}")
+    for what, seconds in (
+        ("in the loggers' calls", spent["calls"]),
+        ("in W&B's thread, rows", spent["thread, rows"]),
+        ("logging, both", logging),
+        ("once a process: W&B's import", spent["import"]),
+        ("once a process: W&B's start", spent["thread, start"]),
+        ("once a process, both", once),
+    ):
+        print(f"  {what:<30} {seconds:.3f} s  {seconds / spent['computed']:.2%}")
     print(f"waited at the end: {spent['end']:.3f} s")
     print(f"a row of {chosen.values} values, {chosen.steps} of them, median:")
     for title, seconds in rows.items():
