@@ -24,7 +24,10 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+LINUX = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+
+
+@LINUX
 def test_a_vector_that_is_freed_and_taken_again_is_not_cleared_by_the_system_again():
     def cleared(how: str) -> int:
         done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
@@ -33,3 +36,28 @@ def test_a_vector_that_is_freed_and_taken_again_is_not_cleared_by_the_system_aga
     if cleared("as it is") < SIZE * STEPS / 4:
         pytest.skip("the system maps huge pages: little is to be saved")
     assert cleared("kept") < SIZE
+
+
+GROWN = """
+import torch
+from eoc.training.memory import give_memory_back, held, keep_freed_memory
+
+keep_freed_memory()
+before, cycle = held(), []
+cycle.append((cycle, *(torch.ones(2**18) for _ in range(200)), torch.ones(2**10)))  # 1 MB each, and one that stays
+stays = torch.ones(2**10)
+assert held() - before > 190 * 2**20
+del cycle
+assert not give_memory_back(growth=400 * 2**20)
+assert held() - before > 190 * 2**20  # unreachable, but there
+assert give_memory_back()
+assert not give_memory_back()  # it has not grown since
+print(held() - before)
+"""
+
+
+@LINUX
+def test_a_process_that_has_grown_gives_back_what_a_run_left_in_it():
+    done = subprocess.run([sys.executable, "-c", GROWN], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100 * 2**20

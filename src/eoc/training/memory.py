@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import resource
+from pathlib import Path
 
 _SETTINGS = {
     -1: 2**31 - 1,  # M_TRIM_THRESHOLD: give memory back to the system when so many bytes are free at the heap's end
     -2: 2**26,  # M_TOP_PAD: what is asked for beyond the need of the moment
     -3: 2**31 - 1,  # M_MMAP_THRESHOLD: map blocks from here on anew every time
 }
+
+
+_floor = 0  # bytes that this process held when nothing could be given back
 
 
 def keep_freed_memory() -> bool:
@@ -20,5 +26,33 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it could be done: the C library is glibc.
     """
+    global _floor
+    _floor = _floor or held()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(*setting) == 1 for setting in _SETTINGS.items())
+
+
+def give_memory_back(growth: int = 100 * 2**20) -> bool:
+    """Free what runs have left in cycles and give back what is kept, if this process has grown by so many bytes.
+
+    A worker that grows from job to job would be taken for one that leaks, and replaced (joblib: at 300 MB).
+
+    Returns:
+        Whether it was done.
+    """
+    global _floor
+    if held() < _floor + growth:
+        return False
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    done = trim is not None and trim(0) == 1
+    _floor = held()
+    return done
+
+
+def held() -> int:
+    """Return the bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0

@@ -27,7 +27,7 @@ from eoc.training.callbacks.recorder import Recorder
 from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
 from eoc.training.identity import identity
-from eoc.training.memory import keep_freed_memory
+from eoc.training.memory import give_memory_back, keep_freed_memory
 from eoc.training.naming import describe
 from eoc.training.past import (
     ToldToEnd,
@@ -77,6 +77,8 @@ def run(config: DictConfig) -> float:
         if in_queue():
             raise
         raise RunFailure(f"The run was ended by exit({ended.code}).") from ended
+    finally:
+        give_memory_back()
 
 
 def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:
