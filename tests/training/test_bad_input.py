@@ -602,6 +602,19 @@ def test_the_program_says_one_sentence(tmp_path):
     assert out == ""
 
 
+@pytest.mark.parametrize(("words", "said"), [(["--help"], ""), ([], "stopped: nothing reads the output any more.\n")])
+def test_an_output_that_nobody_reads_is_no_error_of_the_disk(tmp_path, words, said):
+    small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=2", "callbacks=none", "logger=csv"]
+    read, written = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(ROOT / "train.py"), *small, *words]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=written, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(written)
+    assert (done.returncode, done.stderr) == (141, said)
+
+
 def test_a_run_that_is_told_nothing_makes_a_folder_of_its_own(tmp_path):
     small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=2", "callbacks=none", "logger=csv"]
     command = [sys.executable, str(ROOT / "train.py"), *small]

@@ -30,6 +30,7 @@ from eoc.training.past import ToldToEnd
 
 REFUSED = 2
 INTERRUPTED = 130
+UNREAD = 141  # as a shell counts a broken pipe
 TRACEBACKS = "HYDRA_FULL_ERROR"  # set to 1 it shows the traceback of every refusal
 GUARDED = "EOC_DOOR"  # the folder of the config groups; says, to child processes too, that the door set TRACEBACKS
 
@@ -44,7 +45,7 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
         conf: the folder of the config groups.
 
     Raises:
-        SystemExit: 2 when something was refused, 130 when interrupted.
+        SystemExit: 2 when something was refused, 130 when interrupted, 141 when nothing reads the output.
     """
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
@@ -62,6 +63,10 @@ def one_sentence() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         _leave(": ".join(["interrupted", *map(str, error.args)]), INTERRUPTED)
+    except BrokenPipeError:  # as with ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would fall over what is left to be printed
+        asked = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"} & set(sys.argv)
+        _leave(None if asked else "stopped: nothing reads the output any more.", UNREAD)
     except Exception as error:
         said = sentence(error) if GUARDED in os.environ else None
         if said is None:
@@ -86,6 +91,7 @@ class Doorkeeper(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Refuse a folder that cannot be written."""
         with one_sentence():
+            HydraConfig.instance().set_config(config)  # as above; Hydra sets it for each job alone
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002

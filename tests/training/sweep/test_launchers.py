@@ -30,6 +30,16 @@ def swept(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=400)
 
 
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_that_is_told_no_folder_makes_one_of_its_own(tmp_path, launcher):
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, "seed=0,1", f"hydra/launcher={launcher}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = tmp_path.glob("runs/sweeps/*/*")
+    assert f"results   {folder}" in done.stdout
+    assert len(list(folder.glob(f"*/{SUMMARY}"))) == 2
+
+
 def seeds(folder: Path, file: str) -> set[int]:
     """The seeds of the jobs that left ``file``."""
     paths = [path.parent for path in (folder / "sweep").glob(f"*/{SETTINGS}")]
