@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import FolderTaken
-from eoc.tracking.run_folder import FAILED
+from eoc.tracking.run_folder import FAILED, SUMMARY
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
 from eoc.training.past import ToldToEnd
@@ -93,10 +93,14 @@ class Doorkeeper(Callback):
         with one_sentence():
             HydraConfig.instance().set_config(config)  # as above; Hydra sets it for each job alone
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
+            if not _is_grid(config):
+                from eoc.training.sweep.search import go_on  # which needs this module
+
+                go_on(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Say what became of the jobs of a search; a grid says it itself, also when it is interrupted."""
-        if not str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper"):
+        if not _is_grid(config):
             from eoc.training.sweep.search import conclude  # which needs this module
 
             with one_sentence():
@@ -132,12 +136,17 @@ def _check_flags(arguments: list[str]) -> None:
     parser.parse_args(arguments)
 
 
+def _is_grid(config: DictConfig) -> bool:
+    return str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper")
+
+
 def record_failure(folder: Path, error: Exception) -> None:
     """Write ``FAILED.txt``: one sentence, and behind it the traceback if the error is a bug."""
     said = sentence(error)
     first = " ".join((said or f"{type(error).__name__}: {error}").split())
     more = "" if said else "\n" + "".join(traceback.format_exception(error))
-    (folder / FAILED).write_text(f"{first}\n{more}")
+    if not (folder / SUMMARY).exists():  # a finished run has not failed: it was refused to be run over
+        (folder / FAILED).write_text(f"{first}\n{more}")
     print(f"failed: {first} → {folder.name}", file=sys.stderr, flush=True)
 
 

@@ -77,6 +77,15 @@ def test_a_search_finds_the_rate_that_does_not_diverge_and_goes_on_without_repea
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob(f"*/{SUMMARY}")} == stamps
 
 
+@pytest.mark.slow
+def test_a_search_that_goes_on_proposes_something_new(tmp_path):
+    search = ("hydra/sweeper=best_rate", "hydra.sweeper.n_trials=2", "schedule=constant")
+    outs = [swept(tmp_path, *search).stdout for _ in range(3)]
+    assert [re.search(r"^(\d) jobs: ", out, re.MULTILINE)[1] for out in outs] == ["2", "4", "6"], outs
+    proposed = [read_settings(path.parent)["config"]["schedule"]["rate"] for path in tmp_path.glob(f"*/*/{SETTINGS}")]
+    assert len(set(proposed)) == 6
+
+
 def test_without_submitit_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr(queue, "BaseSubmititLauncher", None)
     with pytest.raises(RunFailure, match=r"needs submitit, which is not installed: pip install -e '\.\[slurm\]'"):

@@ -145,11 +145,15 @@ def test_a_run_that_was_cut_off_behind_its_last_step_is_made_anew(sweep, tmp_pat
     assert read_metrics(folder)["step"] == [0, 1, 2, 3, 4]
 
 
-def test_without_resume_a_finished_folder_is_refused(sweep):
+def test_without_resume_a_finished_folder_is_refused_and_stays_finished(sweep, tmp_path):
     sweep("seed=0")
-    code, out, _ = sweep("seed=0", "sweep.resume=false")
+    code, out, _ = sweep("seed=0,1", "sweep.resume=false")
     assert code == 2
-    assert "it holds a finished run" in out
+    done = folders(tmp_path)
+    assert "2 jobs: 1 completed, 1 failed" in out
+    assert f"failed    seed=0: {done[0]} holds a finished run, and sweep.resume is false" in out
+    assert not any((folder / FAILED).exists() for folder in done.values())
+    assert sweep("seed=0,1")[0] == 0
 
 
 def test_a_folder_with_another_finished_run_is_not_taken_for_ones_own(sweep):

@@ -10,7 +10,7 @@ from typing import Any
 
 from eoc.errors import RunFailure
 from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import FAILED, LOCK
+from eoc.tracking.run_folder import FAILED, LOCK, SUMMARY
 from eoc.training.sweep.jobs import Job, is_finished, outcome
 from eoc.training.sweep.report import report
 
@@ -25,7 +25,7 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
         jobs: all of its jobs.
         launch: runs some of them, in whatever processes; returns when they have ended, raises if a process died.
         folder: of the sweep.
-        resume: leave finished jobs as they are; False lets each of them refuse its folder.
+        resume: leave finished jobs as they are; False refuses to run them, and leaves them as they are all the same.
         planning: s that it took to compose the jobs.
 
     Raises:
@@ -33,6 +33,9 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
     """
     own, twins = _apart(jobs)
     before = {job.number for job in own if resume and is_finished(job)}
+    for job in own:
+        if not resume and job.folder is not None and (job.folder / SUMMARY).exists():
+            job.refusal = job.refusal or f"{job.folder} holds a finished run, and sweep.resume is false"
     busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
     left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
     left.sort(key=lambda job: (job.folder or folder).exists())  # those that ended a process before come last

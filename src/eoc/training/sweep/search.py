@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from eoc.errors import RunFailure
 from eoc.tracking.run_folder import FAILED, SETTINGS, read_settings
@@ -12,6 +12,24 @@ from eoc.training.sweep.jobs import Job, outcome
 from eoc.training.sweep.report import report
 
 RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
+
+
+def go_on(config: DictConfig) -> None:
+    """Count the seed of Optuna's sampler up by the trials that a study has, or it would propose the same ones again."""
+    sweeper = config.hydra.sweeper
+    storage, seed = sweeper.get("storage"), OmegaConf.select(sweeper, "sampler.seed")
+    if storage is None or seed is None or not _is_there(storage):
+        return
+    from optuna.study import get_all_study_summaries
+
+    there = {study.study_name: study.n_trials for study in get_all_study_summaries(storage)}
+    with read_write(config.hydra):
+        sweeper.sampler.seed = seed + there.get(sweeper.get("study_name"), 0)
+
+
+def _is_there(storage: str) -> bool:
+    file = storage.removeprefix("sqlite:///")
+    return file == storage or Path(file).exists()
 
 
 def conclude(folder: Path) -> None:
