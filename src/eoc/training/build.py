@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -159,7 +160,8 @@ def _check_trainer(node: DictConfig) -> None:
     if on_gpu and gpus == 0:
         raise InvalidInput("accelerator", node.accelerator, "torch sees no GPU here; use trainer=cpu")
     if node.get("devices") != "auto":
-        integer("devices", node.get("devices"), minimum=1, maximum=gpus if on_gpu else None)
+        cores = max(os.cpu_count() or 1, 2)  # two processes, to try it, run anywhere
+        integer("devices", node.get("devices"), minimum=1, maximum=gpus if on_gpu else cores)
     choice("strategy", node.get("strategy", "auto"), ("auto", "ddp"))
     choice("precision", node.get("precision"), ("32-true", "64-true"))
     integer("num_sanity_val_steps", node.get("num_sanity_val_steps", 0), minimum=-1)
