@@ -150,3 +150,18 @@ def test_a_figure_that_cannot_be_drawn_costs_nothing_else(tmp_path: Path, monkey
         run = trained(tmp_path)
     assert run.summary["status"] == "completed"
     assert not (tmp_path / FIGURE).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "drawn_in_a_sweep"),
+    [
+        (["~logger.wandb"], False),
+        ([], False),  # W&B is disabled
+        (["~logger.wandb", "callbacks.summary_figure.always=true"], True),
+        (["logger.wandb.mode=offline"], True),
+    ],
+)
+def test_in_a_sweep_it_is_drawn_where_a_logger_shows_it(tmp_path, monkeypatch, words, drawn_in_a_sweep) -> None:
+    assert (trained(tmp_path / "one", *words).folder / FIGURE).exists()
+    monkeypatch.setattr("eoc.training.callbacks.summary_figure.in_sweep", lambda: True)
+    assert (trained(tmp_path / "job", *words).folder / FIGURE).exists() == drawn_in_a_sweep

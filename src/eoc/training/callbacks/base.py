@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -96,8 +97,13 @@ def log_figure(module: EdgeOfChaosModule, name: str, draw: Callable[[], Path]) -
         rank_zero_warn(f"{name}.png could not be drawn: {error}")
         return
     for logger in module.trainer.loggers:
-        if hasattr(logger, "log_image"):
-            logger.log_image(name, [figure])
+        if takes_images(logger):
+            logger.log_image(name, [figure])  # type: ignore[attr-defined]
+
+
+def takes_images(logger: Logger) -> bool:
+    """Whether a logger shows pictures to anybody."""
+    return hasattr(logger, "log_image") and getattr(logger, "mode", None) != "disabled"
 
 
 def _ours(module: LightningModule) -> EdgeOfChaosModule:

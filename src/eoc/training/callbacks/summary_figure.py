@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eoc.errors import integer, text
-from eoc.training.callbacks.base import StepCallback, log_figure
+from eoc.errors import boolean, integer, text
+from eoc.training.callbacks.base import StepCallback, log_figure, takes_images
+from eoc.training.past import in_sweep
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -21,15 +22,19 @@ class SummaryFigureCallback(StepCallback):
         draw: makes the figure from the folder, the stability limit of η·λ and the step at which the run diverged (None
             if it did not), and returns its path.
         dots_per_inch: resolution.
+        always: draw it for those jobs of a sweep too whose loggers take no images, such as CSV alone.
     """
 
-    def __init__(self, folder: str, draw: Callable[..., Path], dots_per_inch: int = 150) -> None:
+    def __init__(self, folder: str, draw: Callable[..., Path], dots_per_inch: int = 150, always: bool = False) -> None:
         self.dots_per_inch = integer("dots_per_inch", dots_per_inch, minimum=1)
+        self.always = boolean("always", always)
         self.folder, self.draw = Path(text("folder", folder)), draw
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Draw, behind the recorder; a figure that cannot be drawn is said, and costs nothing else."""
         if not module.trainer.is_global_zero:
+            return
+        if in_sweep() and not self.always and not any(takes_images(logger) for logger in module.trainer.loggers):
             return
         diverged = module.divergence.step if module.divergence else None
         settings = {"limit": module.limit, "diverged": diverged, "dots_per_inch": self.dots_per_inch}
