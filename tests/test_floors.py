@@ -44,7 +44,7 @@ HOUSE = {
     "data": Room(("model", "dynamics"), PLAIN | ARRAYS | {"torchvision", "sklearn", "PIL"}),
     "schedule": Room(("model", "dynamics"), PLAIN),
     "tracking": Room(FLOORS_0_TO_2, PLAIN | FIGURES | LIGHTNING | {"wandb", "omegaconf"} | OPTIONAL),
-    "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy"}),
+    "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy", "optuna"}),
     "hydra_plugins": Room(("training",), HYDRA | {"submitit"}),  # where Hydra looks for what a project adds to it
     "analysis": Room(("tracking",), FIGURES | {"plotly"}),
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),
@@ -137,7 +137,7 @@ def test_imports_go_down_the_house_and_are_declared(path):
     assert room in HOUSE, f"{path.name} lies in no room of the table above"
     names = imports_of(path)
     assert forbidden(room, names) == set()
-    assert undeclared(names, declared("dashboards", "slurm")) == set()
+    assert undeclared(names, declared("dashboards", "slurm", "optuna")) == set()
     whole = ast.parse(path.read_text(encoding="utf-8"))
     at_once = ast.unparse([node for node in whole.body if isinstance(node, ast.Import | ast.ImportFrom)])
     assert undeclared(set(imported(at_once)), declared()) == set()

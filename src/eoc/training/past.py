@@ -44,9 +44,14 @@ def finished_value(folder: Path, identity: str, objective: str) -> float | None:
     if not (folder / SUMMARY).exists():
         return None
     if not was_here(folder, identity):
-        rule = "it holds a finished run of other settings; choose another folder, or leave hydra.sweep.subdir alone"
-        raise InvalidInput("hydra.sweep.subdir", folder.name, rule)
+        raise taken_by_another(folder)
     return value_of(read_summary(folder), objective)
+
+
+def taken_by_another(folder: Path) -> InvalidInput:
+    """Make the refusal of a job's folder with a result that is not its own."""
+    rule = "it holds a finished run of other settings; choose another folder, or leave hydra.sweep.subdir alone"
+    return InvalidInput("hydra.sweep.subdir", folder.name, rule)
 
 
 def value_of(summary: dict[str, Any], objective: str) -> float:

@@ -162,6 +162,7 @@ def test_a_folder_with_another_finished_run_is_not_taken_for_ones_own(sweep):
     code, out, _ = sweep("seed=1", "hydra.sweep.subdir=same")
     assert code == 2
     assert "hydra.sweep.subdir=same is not possible: it holds a finished run of other settings" in out
+    assert sweep("seed=0", "hydra.sweep.subdir=same")[0] == 0  # whose folder it still is, unharmed
 
 
 def test_a_folder_in_which_another_process_works_is_left_alone(sweep, tmp_path):
