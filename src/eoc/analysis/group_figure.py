@@ -33,7 +33,7 @@ def draw_groups(runs: pd.DataFrame, x: str, y: str, hue: str | None, path: Path,
     """
     parts = [("", runs)] if hue is None else [(value, part) for value, part in runs.groupby(hue, sort=True)]
     points = [_points(part, x, y) for _, part in parts]
-    means = [estimate.value for part in points for _, estimate in _estimates(part, logarithmic=False)]
+    means = [value for part in points for value in part.groupby("x")["y"].mean()]
     logarithmic = _is_wide(means) and all((part["y"] > 0).all() for part in points)
     with figure_style():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")

@@ -78,7 +78,8 @@ def run(config: DictConfig) -> float:
             raise
         raise RunFailure(f"The run was ended by exit({ended.code}).") from ended
     finally:
-        give_memory_back()
+        if in_sweep():
+            give_memory_back()
 
 
 def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:

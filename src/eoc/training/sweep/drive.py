@@ -34,11 +34,10 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
     """
     own, twins = _apart(jobs)
     before = {job.number for job in own if resume and is_finished(job)}
-    for job in own:  # nothing runs over a finished run
-        if job.folder is None or job.number in before or not (job.folder / SUMMARY).exists():
-            continue
-        own_result = f"{job.folder} holds a finished run, and sweep.resume is false"
-        job.refusal = job.refusal or (own_result if is_finished(job) else str(taken_by_another(job.folder)))
+    for job in own:
+        if job.refusal is None and job.number not in before and job.folder and (job.folder / SUMMARY).exists():
+            without_resume = f"{job.folder} holds a finished run, and sweep.resume is false"
+            job.refusal = without_resume if is_finished(job) else str(taken_by_another(job.folder))
     busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
     left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
     left.sort(key=lambda job: (job.folder or folder).exists())  # those that ended a process before come last

@@ -80,7 +80,7 @@ def plan(grid: Sequence[Sequence[str]], compose: Compose) -> list[Job]:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the job's own result lies in its folder (a result of other settings there is refused by the job)."""
+    """Whether the job's own result lies in its folder (one of other settings there is refused)."""
     if job.folder is None or not (job.folder / SUMMARY).exists():
         return False
     try:

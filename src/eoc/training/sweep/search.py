@@ -14,7 +14,7 @@ from eoc.training.sweep.report import report
 RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
 
 
-def go_on(config: DictConfig) -> None:
+def shift_seed(config: DictConfig) -> None:
     """Count the seed of Optuna's sampler up by the trials that a study has, or it would propose the same ones again."""
     sweeper = config.hydra.sweeper
     storage, seed = sweeper.get("storage"), OmegaConf.select(sweeper, "sampler.seed")
