@@ -21,6 +21,7 @@ from eoc.analysis import read_runs
 from eoc.tracking.claim import claimed, is_claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_metrics, read_settings
+from eoc.training.door import record_failure
 from eoc.training.sweep.report import overhead_of
 from support import Crash, before_the_door, called, crash_at, trained
 
@@ -228,3 +229,12 @@ def test_the_overhead_is_what_lies_between_the_ends_of_a_processes_jobs():
     jobs = [job("a", 10.0, 5.0), job("b", 3.0, 2.0), job("a", 13.0, 2.5), job("a", 20.0, 6.4), job("a", 21.0, 0.1)]
     assert overhead_of(jobs) == pytest.approx(0.6)
     assert overhead_of(jobs[:2]) is None
+
+
+def test_a_finished_run_has_not_failed_whoever_was_refused_there(tmp_path):
+    record_failure(tmp_path, ValueError("no"))
+    assert (tmp_path / FAILED).read_text().startswith("ValueError: no\n")
+    (tmp_path / FAILED).unlink()
+    (tmp_path / SUMMARY).touch()
+    record_failure(tmp_path, ValueError("no"))
+    assert not (tmp_path / FAILED).exists()
