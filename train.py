@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # what imports make stays: to look for garbage among it again and again takes a second
+
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
 from eoc.training.door import at_the_door
+from eoc.training.memory import set_apart
 from eoc.training.run import run
+
+set_apart()
+gc.enable()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

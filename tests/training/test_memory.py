@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS, SIZE = 40, 64 * 2**20
 PROGRAM = f"""
 import resource, sys
@@ -61,3 +63,23 @@ def test_a_process_that_has_grown_gives_back_what_a_run_left_in_it():
     done = subprocess.run([sys.executable, "-c", GROWN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 100 * 2**20
+
+
+def test_the_program_sets_its_imports_apart_from_what_is_looked_at_for_garbage():
+    program = "import gc, train; print(gc.get_freeze_count() > 100_000, len(gc.get_objects()) < 20_000, gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]
+
+
+def test_nothing_is_set_apart_after_the_first_time_so_that_garbage_of_later_runs_is_found():
+    program = """
+import gc
+from eoc.training.memory import set_apart
+set_apart()
+first = gc.get_freeze_count()
+later = [[] for _ in range(1000)]
+set_apart()
+print(first > 0, gc.get_freeze_count() <= first)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

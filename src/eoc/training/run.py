@@ -27,7 +27,7 @@ from eoc.training.callbacks.recorder import Recorder
 from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
 from eoc.training.identity import identity
-from eoc.training.memory import give_memory_back, keep_freed_memory
+from eoc.training.memory import give_memory_back, keep_freed_memory, set_apart
 from eoc.training.naming import describe
 from eoc.training.past import (
     ToldToEnd,
@@ -60,6 +60,7 @@ def run(config: DictConfig) -> float:
         KeyboardInterrupt: if it is interrupted, with how to go on as its text.
     """
     quiet()
+    set_apart()
     keep_freed_memory()
     start = time.perf_counter()
     check_settings(config)
