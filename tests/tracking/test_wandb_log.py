@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import wandb
 
 from eoc.errors import InvalidInput
+from eoc.tracking import wandb_log
+from eoc.tracking.courier import Courier
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
 from eoc.tracking.wandb_service import without_launch
@@ -254,3 +257,33 @@ print(settings.mode, type(settings).model_fields["mode"].description)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["offline", "None"]
+
+
+def test_rows_of_one_second_are_handed_over_together_each_with_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errands: list[Any] = []
+    send = Courier.send
+
+    def counted(self: Courier, errand: Any, seconds: float) -> None:
+        errands.append(errand)
+        send(self, errand, seconds)
+
+    monkeypatch.setattr(Courier, "send", counted)
+    monkeypatch.setattr(wandb_log, "GATHERED", 0.5)
+    log = WandbLog(project="p", mode="offline", root=str(tmp_path))
+    for step in range(10):
+        log.log_metrics({"a": step / 2}, step=step)
+        time.sleep(0.01)
+    assert len(errands) == 3  # import, start and the first row, which nothing is to be waited for
+    time.sleep(0.5)
+    log.log_metrics({"a": 5.0}, step=10)
+    assert len(errands) == 4  # the others with the one that comes when their time is up
+    log.log_metrics({"a": 5.5}, step=11)
+    log.finish()
+    assert len(errands) == 5  # what is left
+    (folder,) = offline_runs(tmp_path)
+    items = history(records(folder))
+    assert [(item["step"], item["_step"], item["a"]) for item in items] == [(s, s, s / 2) for s in range(12)]
+    times = [item["_timestamp"] for item in items]
+    assert all(later - earlier >= 0.01 for earlier, later in pairwise(times[:11]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
@@ -14,20 +15,26 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.errors import InvalidInput, real, text
 from eoc.tracking.courier import Courier
-from eoc.tracking.wandb_service import end_service, quiet_wandb, service_process, without_descriptions, without_launch
+from eoc.tracking.wandb_service import (
+    check_complete,
+    end_service,
+    quiet_wandb,
+    service_process,
+    without_descriptions,
+    without_launch,
+)
 
 MODES = ("offline", "online", "disabled")
 STARTING = 10.0  # s that W&B's service may take to start on a busy machine
 CLOSING = 2.0  # s that it may take to close a run, beside what the server takes
-BLOCK = bytes(1 << 16)  # what must still fit into the folder of a run that is complete
-CUT = "failed to save record"  # W&B's own word for a record that it could not write, in its log alone
+GATHERED = 1.0  # s over which rows are gathered: one by one they cost a run of short steps twice as much
 
 
 class WandbLog(Logger):
     """One W&B run for one run folder, opened at the first row; x axis ``step`` for everything.
 
-    Everything is handed to a thread of its own, one call a row, so that a run waits for W&B at its end alone, and
-    there not for long. A server that does not answer makes the run an offline one.
+    Everything is handed to a thread of its own, the rows of a second together, so that a run waits for W&B at its end
+    alone, and there not for long. A server that does not answer makes the run an offline one.
 
     Args:
         project: W&B project.
@@ -74,6 +81,8 @@ class WandbLog(Logger):
         self._resumes = False
         self._config: dict[str, Any] = {}
         self._run: Any = None
+        self._rows: list[dict[str, Any]] = []  # not handed over yet
+        self._handed_over = -math.inf  # when that was done last
         self._next = 0  # the number that W&B gives its next row
         self._courier: Courier | None = None
         self._unreachable: Exception | None = None  # why an online run is logged offline
@@ -103,9 +112,10 @@ class WandbLog(Logger):
         self._config = dict(params)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Send one row in one call."""
-        row = {**metrics, "step": step}
-        self._send(lambda: self._run.log(row, step=self._place(step)))
+        """Send one row, with the others of the same second."""
+        self._rows.append({**metrics, "step": step, "_timestamp": time.time()})
+        if time.monotonic() - self._handed_over >= GATHERED:
+            self._send_rows()
 
     def log_image(self, key: str, images: list[Any]) -> None:
         """Send figures (paths of PNG files)."""
@@ -115,15 +125,18 @@ class WandbLog(Logger):
 
             self._run.log({key: [wandb.Image(str(image)) for image in images]})
 
+        self._send_rows()
         self._send(send)
 
     def log_summary(self, values: dict[str, Any]) -> None:
         """Set the run's summary values."""
+        self._send_rows()
         if self._courier is not None:
             self._send(lambda: self._run.summary.update(values))
 
     def finish(self, exit_code: int = 0) -> None:
         """Close the run, a lost one too, and say what W&B may lack; the next run of this process opens its own."""
+        self._send_rows()
         courier, self._courier = self._courier, None
         if courier is None:
             return
@@ -134,6 +147,11 @@ class WandbLog(Logger):
             end_service()
 
     # -- in the main thread ----------------------------------------------------------------------------------------
+
+    def _send_rows(self) -> None:
+        rows, self._rows, self._handed_over = self._rows, [], time.monotonic()
+        if rows:
+            self._send(lambda: self._log(rows))
 
     def _send(self, errand: Callable[[], object]) -> None:
         if self.mode == "disabled":
@@ -203,6 +221,10 @@ class WandbLog(Logger):
                 settings=settings,
             )
 
+    def _log(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self._run.log(row, step=self._place(row["step"]))
+
     def _place(self, step: int | None) -> int:
         """W&B's own number of this row: the step, or the next free one where that is taken.
 
@@ -217,11 +239,7 @@ class WandbLog(Logger):
             return
         self._run.finish(exit_code=exit_code)
         assert self.folder is not None
-        log = self.folder / "logs" / "debug-internal.log"
-        if log.exists() and CUT in log.read_text(errors="replace"):
-            raise OSError(f"it could not write all of it to {self.folder}")
-        with TemporaryFile(dir=self.folder) as file:  # a full disk cuts that log too
-            file.write(BLOCK)
+        check_complete(self.folder)
 
 
 def _import() -> None:

@@ -8,10 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryFile
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from eoc.tracking.courier import Courier
+
+BLOCK = bytes(1 << 16)  # what must still fit into the folder of a run that is complete
+CUT = "failed to save record"  # W&B's own word for a record that it could not write, in its log alone
 
 
 def quiet_wandb() -> None:
@@ -72,3 +77,12 @@ def end_service() -> None:
             process.kill()
             process.wait(timeout=1.0)
     Courier("wandb teardown").finish(wandb.teardown, seconds=1.0)
+
+
+def check_complete(folder: Path) -> None:
+    """Raise an OSError where W&B could not write all of a run to its folder, of which it says nothing itself."""
+    log = folder / "logs" / "debug-internal.log"
+    if log.exists() and CUT in log.read_text(errors="replace"):
+        raise OSError(f"it could not write all of it to {folder}")
+    with TemporaryFile(dir=folder) as file:  # a full disk cuts that log too
+        file.write(BLOCK)
