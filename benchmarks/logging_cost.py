@@ -1,106 +1,73 @@
 """What logging costs: ``python benchmarks/logging_cost.py``.
 
-Runs the main job at its default cadence and prints what its loggers compute, in their calls and in W&B's own thread,
-and what it takes to start W&B once a process, as shares of all that the job computes (processor time: other programs on
-the machine do not count), and how long the run waits for W&B at its end. Then prints the cost of a row of 60 values,
-logged at every step, for each logger. Ends with a JSON line.
+Runs the main job at its default cadence as a whole command, with W&B offline and with metrics.csv alone in turn, and
+prints what W&B adds to the time that passes and to the processor time of all processes, its service included; and the
+same for a run of one step, which is what starting W&B costs. Then prints what a row of 60 values costs, logged at every
+step, for each logger. Ends with a JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from environment import environment
 
-from eoc.tracking import wandb_log
 from eoc.tracking.courier import Courier
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
-from eoc.training.run import run
 
-CONF = str(Path(__file__).resolve().parents[1] / "conf")
-CALLS = ("log_hyperparams", "log_metrics", "log_image", "log_summary", "finish")
-
-
-def composed(folder: Path) -> Any:
-    """The main job's config, its run in a folder of its own."""
-    with initialize_config_dir(CONF, version_base="1.3"):
-        words = [f"paths.root={folder}", "logger.wandb.mode=offline"]
-        config = compose("config", overrides=words, return_hydra_config=True)
-    with open_dict(config):
-        config.hydra.runtime.output_dir = str(folder / "run")
-        HydraConfig.instance().set_config(config)
-        del config["hydra"]
-    return config
+PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
+MAIN_JOB = ("model=nup", "schedule=geometric")
+LOGGERS = {"W&B offline": ("logger=wandb", "logger.wandb.mode=offline"), "CSV": ("logger=csv",)}
 
 
-@contextmanager
-def watched_courier(note: Callable[[bool, float], None]) -> Iterator[None]:
-    """Tell ``note`` of every errand of W&B's thread: whether it belongs to its start, and the seconds it computed."""
-    work = Courier._run
-
-    def working(self: Courier, errand: Any, seconds: float) -> None:
-        start = time.thread_time()
-        work(self, errand, seconds)
-        note(getattr(errand, "__name__", "") in ("_import", "_open"), time.thread_time() - start)
-
-    with patch.object(Courier, "_run", working):
-        yield
+def whole_command(folder: Path, *words: str) -> tuple[float, float]:
+    """Seconds that pass from the start of a command to its end, and that it and its children compute."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, str(PROGRAM), *MAIN_JOB, *words, f"paths.root={folder}", f"hydra.run.dir={folder}/run"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    passed, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return passed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main_job(folder: Path) -> dict[str, float]:
-    """Seconds of the main job: passed, computed, of these in its loggers, and waited at the end."""
-    spent: dict[str, float] = defaultdict(float)
-
-    def timed(name: str, call: Any) -> Any:
-        def timing(*args: Any, **kwargs: Any) -> Any:
-            start, computed = time.perf_counter(), time.thread_time()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                spent["calls"] += time.thread_time() - computed
-                spent["end"] += time.perf_counter() - start if name == "finish" else 0.0
-
-        return timing
-
-    def note(starting: bool, seconds: float) -> None:
-        spent["thread, start" if starting else "thread, rows"] += seconds
-
-    load = wandb_log._import
-
-    def _import() -> None:
-        start = time.thread_time()
-        load()
-        seconds = time.thread_time() - start
-        spent["import"] += seconds
-        spent["calls"] -= seconds  # in one of which it happens
-
-    with watched_courier(note), patch.object(wandb_log, "_import", _import):
-        for kind in (CSVLog, WandbLog):
-            for name in CALLS:
-                if name in vars(kind):
-                    setattr(kind, name, timed(name, getattr(kind, name)))
-        start, computed = time.perf_counter(), time.process_time()
-        run(composed(folder))
-        spent["passed"], spent["computed"] = time.perf_counter() - start, time.process_time() - computed
-    return dict(spent)
+def added(pairs: int, *words: str) -> dict[str, dict[str, float]]:
+    """Medians over pairs of commands: seconds with each logger, and what W&B adds to those of CSV."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in LOGGERS}
+    for number in range(pairs + 1):
+        for name, logger in LOGGERS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                seconds = whole_command(Path(folder), *logger, *words)
+            if number:  # the first pair finds nothing in the system's cache
+                found[name].append(seconds)
+    result = {}
+    for index, kind in enumerate(("passed", "computed")):
+        with_wandb, without = ([seconds[index] for seconds in found[name]] for name in LOGGERS)
+        more = [a - b for a, b in zip(with_wandb, without, strict=True)]
+        result[kind] = {
+            "W&B": statistics.median(with_wandb),
+            "CSV": statistics.median(without),
+            "added": statistics.median(more),
+            "added, least": min(more),
+            "added, most": max(more),
+        }
+    return result
 
 
-def row(log: Any, steps: int, values: int) -> float:
+def rows(log: Any, steps: int, values: int) -> float:
     """Median seconds that a run waits for one row, each step taking 5 ms besides."""
     waits = []
     for step in range(steps):
@@ -112,45 +79,56 @@ def row(log: Any, steps: int, values: int) -> float:
     return statistics.median(waits)
 
 
+def row_costs(steps: int, values: int) -> dict[str, float]:
+    """Seconds of one row: what a run waits for each logger, and what W&B's thread computes."""
+    computed: list[float] = []
+    work = Courier._run
+
+    def working(self: Courier, errand: Any, seconds: float) -> None:
+        start = time.thread_time()
+        work(self, errand, seconds)
+        if "_send_rows" in getattr(errand, "__qualname__", ""):
+            computed.append(time.thread_time() - start)
+
+    with tempfile.TemporaryDirectory() as name, patch.object(Courier, "_run", working):
+        folder = Path(name)
+        logs = {
+            "CSV": CSVLog(str(folder / "csv")),
+            "W&B": WandbLog(project="eoc", mode="offline", root=str(folder)),
+            "TensorBoard": TensorBoardLog(str(folder / "tensorboard")),
+        }
+        waited = {}
+        for title, log in logs.items():
+            waited[title] = rows(log, steps, values)
+            log.finalize("success")
+        logs["W&B"].finish()
+    return waited | {"W&B's thread": sum(computed) / steps}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of commands (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=300, help="rows per logger (default: %(default)s)")
     parser.add_argument("--values", type=int, default=60, help="values per row (default: %(default)s)")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spent = main_job(folder)
-        errands: list[float] = []
-        with watched_courier(lambda starting, seconds: errands.append(seconds)):  # noqa: ARG005
-            logs = {
-                "CSV": CSVLog(str(folder / "csv")),
-                "W&B": WandbLog(project="eoc", mode="offline", root=str(folder)),
-                "TensorBoard": TensorBoardLog(str(folder / "tensorboard")),
-            }
-            rows = {}
-            for title, log in logs.items():
-                rows[title] = row(log, chosen.steps, chosen.values)
-                log.finalize("success")
-            logs["W&B"].finish()
-        rows["W&B's thread"] = statistics.median(errands)
-    logging = spent["calls"] + spent["thread, rows"]
-    once = spent["import"] + spent["thread, start"]
-    print(f"main job: {spent['passed']:.2f} s passed, {spent['computed']:.2f} s computed, of these")
-    for what, seconds in (
-        ("in the loggers' calls", spent["calls"]),
-        ("in W&B's thread, rows", spent["thread, rows"]),
-        ("logging, both", logging),
-        ("once a process: W&B's import", spent["import"]),
-        ("once a process: W&B's start", spent["thread, start"]),
-        ("once a process, both", once),
-    ):
-        print(f"  {what:<30} {seconds:.3f} s  {seconds / spent['computed']:.2%}")
-    print(f"waited at the end: {spent['end']:.3f} s")
-    print(f"a row of {chosen.values} values, {chosen.steps} of them, median:")
-    for title, seconds in rows.items():
+    commands = {
+        "main job": added(chosen.pairs),
+        "one step": added(chosen.pairs, "callbacks=none", "trainer.max_steps=1"),
+    }
+    for name, costs in commands.items():
+        print(f"{name}, medians of {chosen.pairs} pairs of whole commands:")
+        for kind, cost in costs.items():
+            spread = f"[{cost['added, least']:.2f}, {cost['added, most']:.2f}]"
+            print(
+                f"  s {kind:<9} with metrics.csv alone {cost['CSV']:.2f}, "
+                f"added by W&B {cost['added']:.2f} {spread}, {cost['added'] / cost['CSV']:.1%}"
+            )
+    costs = row_costs(chosen.steps, chosen.values)
+    print(f"a row of {chosen.values} values, {chosen.steps} of them:")
+    for title, seconds in costs.items():
         print(f"  {title:<13} {1e3 * seconds:.3f} ms")
-    print(json.dumps({"main job": spent, "row": rows, "machine": platform.processor() or platform.machine()}))
+    print(json.dumps({**commands, "row": costs, "cores": os.cpu_count(), **environment()}))
 
 
 if __name__ == "__main__":

@@ -22,12 +22,14 @@ from eoc.model import MLP, half_squared_error
 from eoc.training.callbacks.reference_sharpness import independent_sharpness
 
 KAPPAS = (2.5, 3.0, 3.5)
+SCOUTED = "scout in bfloat16, tolerance 1e-2"
 SETTINGS = {
     "as it is (1 guard)": {},
     "2 guards": {"guards": 2},
     "caution 4": {"caution": 4.0},
+    SCOUTED: {"tolerance": 1e-2},
 }
-MISS = 1e-3  # relative: the trackers' own tolerance
+MISS = 1e-3  # relative: the tolerance of those without a scout
 
 
 def follow(kappa: float, seed: int, steps: int) -> dict[str, list[tuple[float, int]]]:
@@ -50,7 +52,10 @@ def follow(kappa: float, seed: int, steps: int) -> dict[str, list[tuple[float, i
 
         sharpness = independent_sharpness(HessianOperator(exact_loss, exact, exact_batches, network.rates), seed=step)
         for name, tracker in trackers.items():
-            found = tracker.probe(HessianOperator(loss_of, weights, batches, network.rates))
+            operators = [HessianOperator(loss_of, weights, batches, network.rates)]
+            if name == SCOUTED:
+                operators.append(HessianOperator(loss_of, weights, batches, network.rates, autocast=torch.bfloat16))
+            found = tracker.probe(*operators)
             rows[name].append((found.values[0].item() / sharpness - 1, found.products))
         gradient = torch.autograd.grad(loss_of(*batches[0]), weights)
         with torch.no_grad():

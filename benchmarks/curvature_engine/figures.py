@@ -14,6 +14,7 @@ KINDS = {"methods": (BLUE, "this project"), "alternatives": (ORANGE, "tried, and
 SHORT = {
     "tracker": "tracker, 1e-3",
     "tracker, tolerance 1e-2": "tracker, 1e-2",
+    "tracker, scout in bfloat16, tolerance 1e-2": "scout in bfloat16, 1e-2",
     "tracker, bfloat16, tolerance 1e-2": "bfloat16, 1e-2",
     "tracker, bfloat16, tolerance 2e-2, caution 4": "bfloat16, caution 4",
     "tracker, cheap (2e-2, no guard)": "2e-2, no guard",
@@ -52,7 +53,7 @@ def _error_against_cost(results: dict, path: Path) -> None:
         summary = results[phase]["summary"]
         for kind, (colour, label) in KINDS.items():
             for name, entry in summary[kind].items():
-                if entry["error_worst"] is None or name == "tracker, top 5":
+                if entry["error_worst"] is None or name.endswith("top 5"):
                     continue
                 at = entry["gradients_median"], max(entry["error_worst"], 1e-9)
                 panel.plot(*at, "o", color=colour, markersize=5)

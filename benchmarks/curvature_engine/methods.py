@@ -45,11 +45,12 @@ class Problem:
 class Tracked:
     """A tracker of ours."""
 
-    def __init__(self, autocast: torch.dtype | None = None, **options) -> None:
-        self.tracker, self.autocast = CurvatureTracker(**options), autocast
+    def __init__(self, autocast: torch.dtype | None = None, scout: torch.dtype | None = None, **options) -> None:
+        self.tracker, self.autocast, self.scout = CurvatureTracker(**options), autocast, scout
 
     def __call__(self, problem: Problem) -> Estimate:
-        found = self.tracker.probe(problem.operator(self.autocast))
+        scout = None if self.scout is None else problem.operator(self.scout)
+        found = self.tracker.probe(problem.operator(self.autocast), scout)
         return float(found.values[0]), found.relative_bound, found.products
 
 
@@ -103,6 +104,8 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker": Tracked,
     "tracker, top 5": lambda: Tracked(k=5),
     "tracker, tolerance 1e-2": lambda: Tracked(tolerance=1e-2),
+    "tracker, scout in bfloat16, tolerance 1e-2": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2),
+    "tracker, scout in bfloat16, tolerance 1e-2, top 5": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2, k=5),
     "tracker, bfloat16, tolerance 1e-2": lambda: Tracked(torch.bfloat16, tolerance=1e-2),
     "tracker, bfloat16, tolerance 2e-2, caution 4": lambda: Tracked(torch.bfloat16, tolerance=2e-2, caution=4.0),
     "tracker, cheap (2e-2, no guard)": lambda: Tracked(tolerance=2e-2, **CHEAP),

@@ -189,6 +189,12 @@ VALUES = [
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
     ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be one of bfloat16"),
+    ({"curvature.scout": "float16"}, "curvature.scout", "it must be one of bfloat16"),
+    (
+        {"curvature.scout": "bfloat16", "curvature.autocast": "bfloat16", "curvature.tolerance": 0.01},
+        "curvature.scout",
+        "with autocast=bfloat16 all products are in that precision",
+    ),
     ({"curvature.autocast": "bfloat16"}, "curvature.tolerance", "with autocast=bfloat16 it must be at least 0.01"),
     ({"curvature.examples": 31}, "curvature.examples", "the training part has 30 examples"),
     ({"curvature.max_products": 1}, "curvature.max_products", "it must be an integer of at least 2"),

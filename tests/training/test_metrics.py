@@ -257,6 +257,19 @@ def test_with_bfloat16_the_sharpness_is_right_to_its_tolerance_and_disturbs_noth
         )
 
 
+def test_with_a_scout_in_bfloat16_the_sharpness_is_that_of_float32(tmp_path: Path) -> None:
+    words = [NO_FIGURE, "schedule=constant", "schedule.unit=absolute", "schedule.rate=0.5", "trainer.max_steps=20"]
+    scouted = ["curvature.scout=bfloat16", "curvature.tolerance=1e-2"]
+    exact = trained(tmp_path / "exact", *words)
+    found = trained(tmp_path / "scouted", *words, *scouted)
+    assert found.columns["sharpness"] == pytest.approx(exact.columns["sharpness"], rel=1e-3)
+    assert found.columns["sharpness"] != exact.columns["sharpness"]
+    assert max(found.columns["hessian/residual"]) <= 1e-2
+    assert found.columns["train/loss"] == exact.columns["train/loss"]
+    with pytest.raises(InvalidInput, match=r"curvature\.scout=bfloat16 .* it needs trainer\.precision=32-true"):
+        trained(tmp_path / "double", *words, *scouted, "trainer.precision=64-true")
+
+
 def test_probes_that_ran_out_of_products_are_counted_and_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from eoc.errors import InvalidInput, choice, integer, real
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
 
-AUTOCAST = {"bfloat16": torch.bfloat16}
+LOWER = {"bfloat16": torch.bfloat16}  # precisions of autocast and scout
 COARSE = 1e-2  # a residual cannot be asked to fall below the rounding of such products
 
 
@@ -42,6 +42,8 @@ class CurvatureProbe:
         guards: further directions followed but not reported, for close eigenvalues.
         caution: how many times its residual a guard must lie below the reported; 0 trusts a second-order estimate.
         autocast: "bfloat16" for products in that precision, see `HessianOperator`; with a tolerance of 1e-2 or more.
+        scout: "bfloat16" to search in that precision, and to improve in full precision what is found; see
+            `CurvatureTracker.probe`.
         max_products: budget of Hessian-vector products for one probe.
         examples: measure on the first so many training examples; null for all.
         chunk_size: examples that are held in one gradient graph; null for all at once.
@@ -56,6 +58,7 @@ class CurvatureProbe:
         guards: int = 1,
         caution: float = 0.0,
         autocast: str | None = None,
+        scout: str | None = None,
         max_products: int = 200,
         examples: int | None = None,
         chunk_size: int | None = None,
@@ -64,10 +67,14 @@ class CurvatureProbe:
     ) -> None:
         integer("seed", seed, 0, LARGEST_SEED)
         if autocast is not None:
-            choice("autocast", autocast, tuple(AUTOCAST))
+            choice("autocast", autocast, tuple(LOWER))
             if real("tolerance", tolerance, above=0) < COARSE:
                 raise InvalidInput("tolerance", tolerance, f"with autocast={autocast} it must be at least {COARSE:g}")
-        self.autocast = AUTOCAST.get(autocast or "")
+        if scout is not None:
+            choice("scout", scout, tuple(LOWER))
+            if autocast is not None:
+                raise InvalidInput("scout", scout, f"with autocast={autocast} all products are in that precision")
+        self.autocast, self.scout = LOWER.get(autocast or ""), LOWER.get(scout or "")
         self.tracker = CurvatureTracker(
             k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed, caution=caution
         )
@@ -84,18 +91,24 @@ class CurvatureProbe:
         if self.last is not None and self._last_step == module.step:
             return self.last
         start = time.perf_counter()
-        self.last, self._last_step = self.tracker.probe(self.operator(module)), module.step
+        operator = self._operator(module, self.autocast)
+        scout = None if self.scout is None else self._operator(module, self.scout)
+        self.last, self._last_step = self.tracker.probe(operator, scout), module.step
         self.milliseconds = 1e3 * (time.perf_counter() - start)
         return self.last
 
     def operator(self, module: EdgeOfChaosModule) -> HessianOperator:
         """Return D^½·H·D^½ of ``module``, whose products are taken at its weights at the time."""
+        return self._operator(module, self.autocast)
+
+    def _operator(self, module: EdgeOfChaosModule, autocast: torch.dtype | None) -> HessianOperator:
         weights, metric = list(module.network.weights), module.network.rates
         share, reduce = _share(module, self.examples or len(module.dataset.train_inputs))
-        if self.autocast is not None and weights[0].dtype != torch.float32:
-            raise InvalidInput("curvature.autocast", "bfloat16", "it needs trainer.precision=32-true")
+        if autocast is not None and weights[0].dtype != torch.float32:
+            key = "curvature.autocast" if self.scout is None else "curvature.scout"
+            raise InvalidInput(key, "bfloat16", "it needs trainer.precision=32-true")
         batches = self._batches(module, share)
-        return HessianOperator(module.loss_of, weights, batches, metric, reduce, autocast=self.autocast)
+        return HessianOperator(module.loss_of, weights, batches, metric, reduce, autocast=autocast)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
         """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.

@@ -42,6 +42,27 @@ def test_every_step_through_a_crossing_is_right_and_cheaper_than_a_cold_start() 
     assert max(costs[1:]) < costs[0]
 
 
+def test_what_a_scout_of_a_wrong_matrix_finds_is_put_right_and_judged_by_the_operator() -> None:
+    noise = torch.randn(120, 120, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    noise = 0.1 * (noise + noise.T) / (noise + noise.T).norm(2)  # a per cent of the top, as of products in bfloat16
+    tracker, alone, costs, errors = CurvatureTracker(tolerance=1e-2), CurvatureTracker(tolerance=1e-2), [], []
+    for step, (matrix, top) in enumerate(path(20)):
+        exact, scout = MatrixOperator(matrix), MatrixOperator(1.01 * matrix + noise)
+        found = tracker.probe(exact, scout)
+        assert found.converged
+        assert found.products == exact.products + scout.products
+        residual = float((found.vectors @ matrix - found.values[:, None] * found.vectors).norm())
+        assert float(found.residuals[0]) == pytest.approx(residual, rel=1e-9)
+        assert abs(float(found.values[0]) - top) <= min(residual, 1e-3 * top)
+        errors.append(abs(float(alone.probe(MatrixOperator(1.01 * matrix + noise)).values[0]) - top) / top)
+        if step == 0:
+            assert scout.products == 0  # there is nothing to start from
+        else:
+            costs.append(exact.products)
+    assert min(errors) > 5e-3  # the scout's own values are not as right
+    assert max(costs) <= 2
+
+
 def test_bouncing_with_period_two_starts_from_the_probe_before_the_last() -> None:
     def at(step: int) -> torch.Tensor:
         # Two sides of a valley with different eigenvectors, both drifting slowly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,10 @@ from eoc.dynamics.curvature.memory import SpectralMemory
 from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import inner
 from eoc.errors import InvalidInput, integer, real
+
+# How far a scout is asked to look: products in bfloat16 are right to about 1e-2 and no more, and cost a third.
+SCOUT_TOLERANCE = 1e-2
+SCOUT_CAUTION = 4.0
 
 
 class CurvatureTracker:
@@ -57,35 +62,61 @@ class CurvatureTracker:
         self._memories: list[SpectralMemory] = []  # of the last probe, and of the one before
         self._lag = 1
 
-    def probe(self, operator: SymmetricOperator) -> Eigenpairs:
+    def probe(self, operator: SymmetricOperator, scout: SymmetricOperator | None = None) -> Eigenpairs:
         """Return the eigenpairs of ``operator`` and remember them for the next probes.
+
+        A scout searches first, with a caution of 4 and to 1e-2 of what is right for it. ``operator`` improves what it
+        has found to the tolerance, mostly with a product for each pair where that is 1e-2, and without guards: the
+        values and residuals are those of ``operator``, that nothing larger was missed rests on the scout. The first
+        probe, which has nothing to start from, goes without.
 
         Args:
             operator: products with the curvature at the present weights.
+            scout: cheaper products with nearly the same matrix, as those of a `HessianOperator` with ``autocast``.
 
         Returns:
-            The k largest pairs; see `top_eigenpairs`.
+            The k largest pairs, see `top_eigenpairs`; their products include the scout's.
 
         Raises:
             InvalidInput: the operator has another size than at the last probe.
             NonFiniteCurvature: a product was not finite; the tracker stays as it was.
         """
-        found = top_eigenpairs(
-            operator,
-            self.k,
-            tolerance=self.tolerance,
-            start=self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None,
-            guards=self.guards,
-            max_products=self.max_products,
-            capacity=self.capacity,
-            generator=self._generator,
-            caution=self.caution,
+        start = self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None
+        guards, scouted = self.guards, 0
+        if scout is not None and start is not None:
+            caution = max(self.caution, SCOUT_CAUTION)
+            first = self._search(scout, SCOUT_TOLERANCE, start, guards, caution, self.max_products)
+            start, guards, scouted = first.memory, 0, first.products
+        found = self._search(
+            operator, self.tolerance, start, guards, self.caution, max(self.max_products - scouted, self.k)
         )
+        found = replace(found, products=scouted + found.products)
         if len(self._memories) == 2:
             held = [self._held(memory, found.vectors) for memory in self._memories]
             self._lag = 2 if held[1] > held[0] else 1
         self._memories = [found.memory, *self._memories][:2]
         return found
+
+    def _search(
+        self,
+        operator: SymmetricOperator,
+        tolerance: float,
+        start: SpectralMemory | None,
+        guards: int,
+        caution: float,
+        max_products: int,
+    ) -> Eigenpairs:
+        return top_eigenpairs(
+            operator,
+            self.k,
+            tolerance=tolerance,
+            start=start,
+            guards=guards,
+            max_products=max_products,
+            capacity=self.guards - guards + self.capacity,
+            generator=self._generator,
+            caution=caution,
+        )
 
     def _held(self, memory: SpectralMemory, vectors: Tensor) -> float:
         """Return how much of the wanted vectors the start block from this memory would have held."""
