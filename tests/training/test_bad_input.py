@@ -23,11 +23,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
 import eoc.training.run as run_room
+from eoc.analysis.table import run_folders
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SUMMARY, read_metrics
 from eoc.training.door import GUARDED, TRACEBACKS
-from support import CONF, before_the_door, called, composed
+from support import CONF, before_the_door, called, composed, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4")
@@ -664,3 +665,16 @@ def test_a_run_that_is_stopped_leaves_whole_files(tmp_path, sent, code, sentence
     assert not (tmp_path / SUMMARY).exists()
     assert (tmp_path / CONFIG).exists()
     shutil.rmtree(tmp_path)
+
+
+def test_a_run_that_was_refused_is_not_listed_as_one_and_one_that_was_there_stays(tmp_path):
+    folder = tmp_path / "run"
+    refusal = pytest.raises(InvalidInput, match="it must be one of offline, online, disabled")
+    with refusal:
+        trained(folder, "callbacks=none", "logger.wandb.mode=shared")
+    assert list(run_folders(tmp_path)) == []
+    trained(folder, "callbacks=none", "logger.wandb.mode=disabled")
+    (folder / SUMMARY).unlink()  # as if it had been cut off
+    with refusal:
+        trained(folder, "callbacks=none", "logger.wandb.mode=shared")
+    assert list(run_folders(tmp_path)) == [folder]

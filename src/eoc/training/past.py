@@ -13,7 +13,16 @@ from hydra.types import RunMode
 from pytorch_lightning.utilities import rank_zero_only
 
 from eoc.errors import InvalidInput, RunFailure
-from eoc.tracking.run_folder import CHECKPOINT, FAILED, SETTINGS, SUMMARY, read_settings, read_summary, write_json
+from eoc.tracking.run_folder import (
+    CHECKPOINT,
+    FAILED,
+    METRICS,
+    SETTINGS,
+    SUMMARY,
+    read_settings,
+    read_summary,
+    write_json,
+)
 
 
 class ToldToEnd(RunFailure):
@@ -83,3 +92,9 @@ def begin(folder: Path, identity: str, resolved: dict[str, Any]) -> None:
     chosen = {str(group): choice for group, choice in choices.items() if not str(group).startswith("hydra/")}
     write_json(folder / SETTINGS, {"identity": identity, "choices": chosen, "config": resolved})
     (folder / FAILED).unlink(missing_ok=True)
+
+
+def withdraw(folder: Path) -> None:
+    """Take ``config.json`` back from a run that was refused before its first step, so that it is not listed as one."""
+    if not (folder / METRICS).exists() and not (folder / CHECKPOINT).exists():
+        (folder / SETTINGS).unlink(missing_ok=True)

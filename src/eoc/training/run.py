@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 
-from eoc.errors import RunFailure
+from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
@@ -39,6 +39,7 @@ from eoc.training.past import (
     leads,
     value_of,
     was_here,
+    withdraw,
 )
 from eoc.training.resume import KEPT, read_checkpoint
 from eoc.training.summary import line, summarize, table
@@ -74,6 +75,10 @@ def run(config: DictConfig) -> float:
     try:
         with claimed(folder) if leads() else nullcontext():
             return _train(config, resolved, folder, own, start)
+    except InvalidInput:
+        if leads() and not in_sweep():
+            withdraw(folder)
+        raise
     except SystemExit as ended:  # of code that should have raised: it must not end a sweep
         if in_queue():
             raise
