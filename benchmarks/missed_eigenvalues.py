@@ -23,11 +23,13 @@ from eoc.training.callbacks.reference_sharpness import independent_sharpness
 
 KAPPAS = (2.5, 3.0, 3.5)
 SCOUTED = "scout in bfloat16, tolerance 1e-2"
+SCOUTED_2 = f"{SCOUTED}, 2 guards"
 SETTINGS = {
     "as it is (1 guard)": {},
     "2 guards": {"guards": 2},
     "caution 4": {"caution": 4.0},
     SCOUTED: {"tolerance": 1e-2},
+    SCOUTED_2: {"tolerance": 1e-2, "guards": 2},
 }
 MISS = 1e-3  # relative: the tolerance of those without a scout
 
@@ -53,7 +55,7 @@ def follow(kappa: float, seed: int, steps: int) -> dict[str, list[tuple[float, i
         sharpness = independent_sharpness(HessianOperator(exact_loss, exact, exact_batches, network.rates), seed=step)
         for name, tracker in trackers.items():
             operators = [HessianOperator(loss_of, weights, batches, network.rates)]
-            if name == SCOUTED:
+            if name in (SCOUTED, SCOUTED_2):
                 operators.append(HessianOperator(loss_of, weights, batches, network.rates, autocast=torch.bfloat16))
             found = tracker.probe(*operators)
             rows[name].append((found.values[0].item() / sharpness - 1, found.products))

@@ -14,7 +14,8 @@ KINDS = {"methods": (BLUE, "this project"), "alternatives": (ORANGE, "tried, and
 SHORT = {
     "tracker": "tracker, 1e-3",
     "tracker, tolerance 1e-2": "tracker, 1e-2",
-    "tracker, scout in bfloat16, tolerance 1e-2": "scout in bfloat16, 1e-2",
+    "tracker, scout in bfloat16, tolerance 1e-2": "scout in bfloat16",
+    "tracker, scout in bfloat16, tolerance 1e-2, 2 guards": "scout, 2 guards",
     "tracker, bfloat16, tolerance 1e-2": "bfloat16, 1e-2",
     "tracker, bfloat16, tolerance 2e-2, caution 4": "bfloat16, caution 4",
     "tracker, cheap (2e-2, no guard)": "2e-2, no guard",

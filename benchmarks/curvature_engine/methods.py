@@ -105,6 +105,9 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker, top 5": lambda: Tracked(k=5),
     "tracker, tolerance 1e-2": lambda: Tracked(tolerance=1e-2),
     "tracker, scout in bfloat16, tolerance 1e-2": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2),
+    "tracker, scout in bfloat16, tolerance 1e-2, 2 guards": lambda: Tracked(
+        scout=torch.bfloat16, tolerance=1e-2, guards=2
+    ),
     "tracker, scout in bfloat16, tolerance 1e-2, top 5": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2, k=5),
     "tracker, bfloat16, tolerance 1e-2": lambda: Tracked(torch.bfloat16, tolerance=1e-2),
     "tracker, bfloat16, tolerance 2e-2, caution 4": lambda: Tracked(torch.bfloat16, tolerance=2e-2, caution=4.0),

@@ -12,6 +12,7 @@ STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2"
 SCOUT = "tracker, scout in bfloat16, tolerance 1e-2"
 CHEAP = (
     SCOUT,
+    f"{SCOUT}, 2 guards",
     f"{SCOUT}, top 5",
     "tracker, bfloat16, tolerance 1e-2",
     "tracker, bfloat16, tolerance 2e-2, caution 4",
