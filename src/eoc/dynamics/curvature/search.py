@@ -11,6 +11,7 @@ from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized, random
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
 WHICH = tuple(_RANKS)
+_SEEN = 1e-3  # part of theta_1 below which what is seen of a guard's residual along the memory is taken for noise
 
 
 class Search:
@@ -115,7 +116,8 @@ class Search:
         as its interval theta_j + ||r_j|| reaches there. Later its second-order estimate theta_j + ||r_j||^2 / gap
         must: its own vector is known from the last probes, and what mixes with it lies mostly below half of theta_k.
         Mostly: a close pair that has risen above theta_k may be a small part of a guard, and its residual small then.
-        With caution c it is improved until theta_j + c ||r_j|| is below.
+        With caution c it is improved until theta_j + c ||r_j|| is below, or its residual small; and then as long as
+        what the memory knows of its residual says so, see `_rising`.
         """
         limit = self._limit(tolerance)
         wanted = [i for i, norm in enumerate(self.norms[: self._k].tolist()) if norm > limit]
@@ -130,7 +132,21 @@ class Search:
         highest = self._rank(self.values[: self._block]) + reach
         slack = limit if self._cold else 0.0
         above = highest > self._rank(lowest) + slack
-        return [j for j in range(self._k, self._block) if self.norms[j] > limit and above[j]]
+        loose = [j for j in range(self._k, self._block) if self.norms[j] > limit and above[j]]
+        return loose or self._rising()
+
+    def _rising(self) -> list[int]:
+        """Return the guards in which a remembered pair may hide that has risen above the wanted ones.
+
+        Where products or tolerance are coarse, what such a pair adds to a guard's residual drowns in the rest of it;
+        not so in the part along the remembered vectors, ||U r_j||: noise is spread over all parameters, U over few.
+        """
+        if not self._caution or self._cold or not len(self._U) or self.products >= self._capacity:
+            return []
+        mixing, values = self._mixing[:, : self._block], self.values[: self._block]
+        seen = (self._D.T @ mixing - self._C.T @ mixing * values).norm(dim=0)
+        may = self._rank(values) + self._caution * seen > self._rank(values[self._k - 1])
+        return [j for j in range(self._k, self._block) if may[j] and seen[j] > _SEEN * abs(float(values[0]))]
 
     def drowned(self) -> bool:
         """Return whether the wanted residuals are down to the noise of the products, as their asymmetry shows it.
