@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from dynamics.curvature.problems import (
     small_problem,
     with_spectrum,
 )
-from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature, top_eigenpairs
+from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature, SpectralMemory, top_eigenpairs
 from eoc.errors import InvalidInput
 
 
@@ -251,3 +253,23 @@ def test_products_that_are_noise_beyond_the_tolerance_do_not_spend_the_budget() 
     assert found.products < 50
     assert abs(float(found.values[0]) - 10) < float(found.residuals[0]) + operator.level
     assert float(found.residuals[0]) < 2 * operator.level
+
+
+def test_with_caution_a_risen_pair_is_found_in_a_guard_whose_residual_is_below_the_tolerance() -> None:
+    basis, mixed = random_basis(60), 0.15
+    spectrum = torch.cat([torch.tensor([10.0, 9.8, 10.3]), torch.linspace(-1, 4, 57)]).double()
+    operator = MatrixOperator(basis @ torch.diag(spectrum) @ basis.T)
+    known = basis.T[:6].clone()  # as remembered, before the third pair rose: the guard holds a little of it
+    known[1], known[2] = (
+        math.cos(mixed) * known[1] + math.sin(mixed) * known[2],
+        math.cos(mixed) * known[2] - math.sin(mixed) * known[1],
+    )
+    memory = SpectralMemory(known, torch.tensor([10.0, 9.8, 9.0, 4.0, 3.9, 3.8], dtype=torch.float64))
+    guard = known[1]
+    residual = (guard @ operator.matrix - (guard @ operator.matrix @ guard) * guard).norm()
+    assert residual < 0.01 * 10.0
+    trusting = top_eigenpairs(operator, tolerance=1e-2, start=memory)
+    assert float(trusting.values[0]) == pytest.approx(10.0, rel=1e-6)  # the miss
+    careful = top_eigenpairs(operator, tolerance=1e-2, start=memory, caution=4.0)
+    assert float(careful.values[0]) == pytest.approx(10.3, rel=1e-3)
+    assert careful.products <= trusting.products + 2
