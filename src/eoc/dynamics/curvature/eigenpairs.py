@@ -81,7 +81,8 @@ def top_eigenpairs(
         generator: private source (CPU) of the random vectors; None is one seeded with 0.
         which: "largest" or "smallest" (algebraic), or largest in "magnitude".
         caution: with c > 0, a guard is improved until it lies c times its residual below the wanted pairs, instead of
-            its second-order estimate; 4 misses fewer pairs that have just risen, for about one product more.
+            its second-order estimate, and, however small its residual, c times what a memory shows of it; 4 misses
+            fewer pairs that have just risen, for about one product more.
 
     Returns:
         The pairs, with their residuals.
