@@ -82,38 +82,41 @@ class CurvatureTracker:
             NonFiniteCurvature: a product was not finite; the tracker stays as it was.
         """
         start = self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None
-        guards, scouted = self.guards, 0
-        if scout is not None and start is not None:
-            caution = max(self.caution, SCOUT_CAUTION)
-            first = self._search(scout, SCOUT_TOLERANCE, start, guards, caution, self.max_products)
-            start, guards, scouted = first.memory, 0, first.products
-        found = self._search(
-            operator, self.tolerance, start, guards, self.caution, max(self.max_products - scouted, self.k)
-        )
-        found = replace(found, products=scouted + found.products)
+        if scout is None or start is None:
+            found = self._search(operator, self.tolerance, start, self.caution)
+        else:
+            found = self._scouted(operator, scout, start)
         if len(self._memories) == 2:
             held = [self._held(memory, found.vectors) for memory in self._memories]
             self._lag = 2 if held[1] > held[0] else 1
         self._memories = [found.memory, *self._memories][:2]
         return found
 
+    def _scouted(self, operator: SymmetricOperator, scout: SymmetricOperator, start: SpectralMemory) -> Eigenpairs:
+        first = self._search(scout, SCOUT_TOLERANCE, start, max(self.caution, SCOUT_CAUTION))
+        # What the scout remembers is good enough to search from, and not to be had for less.
+        found = top_eigenpairs(
+            operator,
+            self.k,
+            tolerance=self.tolerance,
+            start=first.vectors,
+            guards=0,
+            max_products=max(self.max_products - first.products, self.k),
+            generator=self._generator,
+        )
+        return replace(found, products=first.products + found.products, memory=first.memory)
+
     def _search(
-        self,
-        operator: SymmetricOperator,
-        tolerance: float,
-        start: SpectralMemory | None,
-        guards: int,
-        caution: float,
-        max_products: int,
+        self, operator: SymmetricOperator, tolerance: float, start: SpectralMemory | None, caution: float
     ) -> Eigenpairs:
         return top_eigenpairs(
             operator,
             self.k,
             tolerance=tolerance,
             start=start,
-            guards=guards,
-            max_products=max_products,
-            capacity=self.guards - guards + self.capacity,
+            guards=self.guards,
+            max_products=self.max_products,
+            capacity=self.capacity,
             generator=self._generator,
             caution=caution,
         )
