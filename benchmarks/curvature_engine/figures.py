@@ -27,6 +27,8 @@ SHORT = {
 # Where a name stands, if not above and to the right of its point: offset in points, alignment.
 BELOW = ((0, -13), "center")
 PLACES = {
+    "tracker, scout in bfloat16, tolerance 1e-2": ((-6, -3), "right"),
+    "tracker, scout in bfloat16, tolerance 1e-2, 2 guards": ((6, -12), "left"),
     "tracker, bfloat16, tolerance 1e-2": ((-6, -3), "right"),
     "tracker, bfloat16, tolerance 2e-2, caution 4": BELOW,
     "tracker, cheap (2e-2, no guard)": BELOW,
