@@ -287,3 +287,13 @@ def test_rows_of_one_second_are_handed_over_together_each_with_its_own_time(
     assert [(item["step"], item["_step"], item["a"]) for item in items] == [(s, s, s / 2) for s in range(12)]
     times = [item["_timestamp"] for item in items]
     assert all(later - earlier >= 0.01 for earlier, later in pairwise(times[:11]))
+
+
+def test_rows_before_a_checkpoint_are_handed_over_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed and goes on from its checkpoint must leave no gap."""
+    batches: list[list[float]] = []
+    monkeypatch.setattr(wandb_log, "GATHERED", math.inf)
+    monkeypatch.setattr(WandbLog, "_log", lambda self, rows: batches.append([row["step"] for row in rows]))  # noqa: ARG005
+    words = [NO_FIGURE, "callbacks.checkpoint.every=4", "trainer.max_steps=10", OFFLINE, f"paths.wandb={tmp_path}"]
+    trained(tmp_path / "run", *words)
+    assert batches == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9], [10]]

@@ -117,6 +117,10 @@ class WandbLog(Logger):
         if time.monotonic() - self._handed_over >= GATHERED:
             self._send_rows()
 
+    def save(self) -> None:
+        """Send the rows that wait for others of their second."""
+        self._send_rows()
+
     def log_image(self, key: str, images: list[Any]) -> None:
         """Send figures (paths of PNG files)."""
 
@@ -149,8 +153,8 @@ class WandbLog(Logger):
     # -- in the main thread ----------------------------------------------------------------------------------------
 
     def _send_rows(self) -> None:
-        rows, self._rows, self._handed_over = self._rows, [], time.monotonic()
-        if rows:
+        if self._rows:
+            rows, self._rows, self._handed_over = self._rows, [], time.monotonic()
             self._send(lambda: self._log(rows))
 
     def _send(self, errand: Callable[[], object]) -> None:

@@ -37,6 +37,8 @@ class CheckpointCallback(StepCallback, Checkpoint):
         done = trainer.global_step
         due = module.divergence is None and (done % self.every == 0 or done == trainer.max_steps)
         if due and all(bool(torch.isfinite(weight).all()) for weight in module.network.weights):
+            for logger in trainer.loggers:
+                logger.save()  # a run that goes on from here logs what comes after alone
             partial = self.path.with_suffix(".part")
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
