@@ -617,8 +617,9 @@ def test_an_output_that_nobody_reads_is_no_error_of_the_disk(tmp_path, words, sa
     read, written = os.pipe()
     os.close(read)
     command = [sys.executable, str(ROOT / "train.py"), *small, *words]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        command, cwd=tmp_path, stdout=written, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        command, cwd=tmp_path, stdout=written, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=buffered
     )
     os.close(written)
     assert (done.returncode, done.stderr) == (141, said)

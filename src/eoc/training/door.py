@@ -60,7 +60,12 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
 def one_sentence() -> Iterator[None]:
     """Leave the program with one sentence for every error that is not a bug, unless tracebacks were asked for."""
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # of --help
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # here, where it is known what to say if nothing reads it
     except KeyboardInterrupt as error:
         _leave(": ".join(["interrupted", *map(str, error.args)]), INTERRUPTED)
     except BrokenPipeError:  # as with ``| head``
