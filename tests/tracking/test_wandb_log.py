@@ -247,9 +247,9 @@ def test_wandb_is_imported_without_reading_its_own_source_and_pydantic_is_left_a
 import sys
 from unittest.mock import patch
 from pydantic._internal import _docs_extraction, _fields
-from eoc.tracking import wandb_log
+from eoc.tracking.wandb_service import import_wandb
 with patch("inspect.findsource", side_effect=AssertionError("source was read")):
-    wandb_log._import()
+    import_wandb()
 assert "wandb" in sys.modules
 assert _fields.extract_docstrings_from_cls is _docs_extraction.extract_docstrings_from_cls
 settings = sys.modules["wandb"].Settings(mode="offline")

@@ -18,9 +18,9 @@ from eoc.tracking.courier import Courier
 from eoc.tracking.wandb_service import (
     check_complete,
     end_service,
-    quiet_wandb,
+    import_wandb,
+    reason,
     service_process,
-    without_descriptions,
     without_launch,
 )
 
@@ -163,9 +163,9 @@ class WandbLog(Logger):
         if self._courier is None:
             self.run_id = self.run_id or secrets.token_hex(4)
             with suppress(Exception):  # it fails again in the courier, which says so
-                _import()  # while nothing else runs it takes a third of the time
+                import_wandb()  # while nothing else runs it takes a third of the time
             self._courier = Courier("wandb")
-            self._courier.send(_import, seconds=3 * STARTING)
+            self._courier.send(import_wandb, seconds=3 * STARTING)
             self._courier.send(self._open, seconds=self.patience + STARTING)
         self._courier.send(errand, seconds=self.patience)
         self._say(self._courier.failure)
@@ -174,10 +174,10 @@ class WandbLog(Logger):
         """Say once each that the server is out of reach, and that something is lost."""
         if self._unreachable is not None:
             self._warn(
-                "unreachable", f"W&B cannot be reached ({_reason(self._unreachable)}); this run is logged offline"
+                "unreachable", f"W&B cannot be reached ({reason(self._unreachable)}); this run is logged offline"
             )
         if failure is not None:
-            self._warn("lost", f"W&B stopped ({_reason(failure)}); metrics.csv has every value, W&B may lack some")
+            self._warn("lost", f"W&B stopped ({reason(failure)}); metrics.csv has every value, W&B may lack some")
 
     def _warn(self, what: str, sentence: str) -> None:
         if what not in self._said:
@@ -244,17 +244,6 @@ class WandbLog(Logger):
         self._run.finish(exit_code=exit_code)
         assert self.folder is not None
         check_complete(self.folder)
-
-
-def _import() -> None:
-    quiet_wandb()
-    with without_descriptions():
-        import wandb  # noqa: F401
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, in one line, without W&B's advice on settings that are not ours."""
-    return " ".join(str(error).split()).partition(" Consider ")[0].rstrip(".") or type(error).__name__
 
 
 def _optional(key: str, value: object) -> str | None:

@@ -28,6 +28,13 @@ def quiet_wandb() -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
+def import_wandb() -> None:
+    """Import W&B, quietly and without what a run does not need of it."""
+    quiet_wandb()
+    with without_descriptions():
+        import wandb  # noqa: F401
+
+
 @contextmanager
 def without_launch() -> Iterator[None]:
     """Spare a run the second of computing that W&B takes to import its job queues, just to find none in use."""
@@ -59,6 +66,11 @@ def without_descriptions() -> Iterator[None]:
         yield
     finally:
         fields.extract_docstrings_from_cls = read
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line, without W&B's advice on settings that are not ours."""
+    return " ".join(str(error).split()).partition(" Consider ")[0].rstrip(".") or type(error).__name__
 
 
 def service_process() -> Any:
