@@ -221,7 +221,7 @@ def test_the_phase_of_a_run():
 def test_catapult_claims():
     rows = []
     for depth in (3, 5, 9):
-        for rate in (0.5, 1.5, 2.5, 3.5, 6.0, 12.0):
+        for rate in (0.5, 1.5, 2.5, 3.5, 6.0, 11.0, 12.0):
             phase = "monotone" if rate < 2 else "catapult" if rate < 12 else "diverged"
             row = {**SETTING, "model": "nup", "model.depth": depth, "seed": 0, "schedule.rate": rate, "phase": phase}
             rows.append({**row, "spike": 1.5 if rate > 2 else 1.0, "sharpness_ratio": 0.5})
@@ -230,6 +230,19 @@ def test_catapult_claims():
     cells.loc[(cells["model.depth"] == 9) & (cells["schedule.rate"] > 2), "phase"] = "diverged"
     found = verdicts(catapult.claims(cells))
     assert found["nup_limit_flat"] == found["nup_stands_more_than_four"] == FAILS
+
+
+def test_the_limit_of_a_catapult_is_known_no_better_than_the_grid_of_rates():
+    # Two seeds that agree on a grid a factor 2 apart: between their interval of no width and the truth is the grid.
+    rows = [
+        {"model.depth": depth, "seed": seed, "schedule.rate": rate, "phase": "diverged" if rate >= limit else "catapult"}
+        for seed in (0, 1)
+        for depth, limit in ((4, 16), (8, 8))
+        for rate in (2, 4, 8, 16)
+    ]
+    found = catapult._limit_exponent(pd.DataFrame(rows))
+    # The limits lie in (8, 16) and (4, 8): exponents from 0 to -2, by halves.
+    assert found.value == pytest.approx(-1) and (found.low, found.high) == pytest.approx((-2, 0))
 
 
 def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
