@@ -110,7 +110,8 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     ),
     "tracker, scout in bfloat16, tolerance 1e-2, top 5": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2, k=5),
     "tracker, bfloat16, tolerance 1e-2": lambda: Tracked(torch.bfloat16, tolerance=1e-2),
-    "tracker, bfloat16, tolerance 2e-2, caution 4": lambda: Tracked(torch.bfloat16, tolerance=2e-2, caution=4.0),
+    "tracker, bfloat16, tolerance 1e-2, caution 1.2": lambda: Tracked(torch.bfloat16, tolerance=1e-2, caution=1.2),
+    "tracker, bfloat16, tolerance 1e-2, caution 4": lambda: Tracked(torch.bfloat16, tolerance=1e-2, caution=4.0),
     "tracker, cheap (2e-2, no guard)": lambda: Tracked(tolerance=2e-2, **CHEAP),
     "tracker, cheapest (5e-2, no guard)": lambda: Tracked(tolerance=5e-2, **CHEAP),
 }
@@ -213,7 +214,7 @@ def _pyhessian(problem: Problem) -> float:
 
 PEERS: dict[str, Callable[[Problem], float]] = {
     "curvlinops + SciPy eigsh, tol 1e-3": _curvlinops,
-    **{f"hessian-eigenthings, Lanczos, {steps} products": _lanczos(steps) for steps in (12, 16, 18, 20)},
+    **{f"hessian-eigenthings, Lanczos, {steps} products": _lanczos(steps) for steps in (12, 16, 18, 20, 22, 24)},
     "hessian-eigenthings, power iteration, tol 1e-3": _power,
     "PyHessian, power iteration, tol 1e-3": _pyhessian,
 }

@@ -15,7 +15,8 @@ CHEAP = (
     f"{SCOUT}, 2 guards",
     f"{SCOUT}, top 5",
     "tracker, bfloat16, tolerance 1e-2",
-    "tracker, bfloat16, tolerance 2e-2, caution 4",
+    "tracker, bfloat16, tolerance 1e-2, caution 1.2",
+    "tracker, bfloat16, tolerance 1e-2, caution 4",
     "tracker, tolerance 1e-2",
     "tracker, cheap (2e-2, no guard)",
     "tracker, cheapest (5e-2, no guard)",
@@ -87,11 +88,27 @@ def _fastest_peer(phases: list[dict], row: Callable[[str, list[str]], str]) -> l
     best = min(good, key=lambda name: sum(p["peers"][name]["gradients_median"] for p in phases))
     theirs = [p["peers"][best]["gradients_median"] for p in phases]
     lines = [row(f"fastest peer within 1e-3 in both: {best}", [f"{cost:.1f}" for cost in theirs])]
-    for name, title in (("tracker", "the tracker's"), (SCOUT, "the tracker's with a scout")):
+    scouts = (SCOUT, "the tracker's with a scout"), (f"{SCOUT}, 2 guards", "the tracker's with a scout and 2 guards")
+    for name, title in (("tracker", "the tracker's"), *scouts):
         ours = [p["methods"][name]["gradients_median"] for p in phases]
         ratios = [f"{their / our:.1f}" for their, our in zip(theirs, ours, strict=True)]
         lines.append(row(f"its cost over {title} ({sum(theirs) / sum(ours):.1f} over both runs)", ratios))
+    for name, title in (("tracker", "the tracker"), (f"{SCOUT}, 2 guards", "it is with a scout and 2 guards")):
+        cells = [_equal(phase, name) for phase in phases]
+        lines.append(row(f"fastest peer that was as right as {title}: its cost over ours", cells))
     return lines
+
+
+def _equal(phase: dict, name: str) -> str:
+    """The fastest peer whose worst error is no larger than that of one of ours."""
+    ours = phase["methods"][name]
+    good = {peer: p for peer, p in phase["peers"].items() if p["error_worst"] <= ours["error_worst"]}
+    if not good:
+        return "none"
+    best = min(good, key=lambda peer: good[peer]["gradients_median"])
+    return (
+        f"{best.removeprefix('hessian-eigenthings, ')}: {good[best]['gradients_median'] / ours['gradients_median']:.1f}"
+    )
 
 
 CHEAP_ENTRIES = (("gradients_median", ".1f"), ("error_median", ".0e"), ("error_worst", ".0e"))

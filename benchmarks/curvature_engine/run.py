@@ -218,7 +218,7 @@ def environment(options: argparse.Namespace) -> dict:
 
 def settings(options: argparse.Namespace) -> dict:
     """What was run, without the folders of the machine."""
-    names = ("steps", "reference_every", "alternative_steps", "peer_steps")
+    names = ("seed", "steps", "reference_every", "alternative_steps", "peer_steps")
     return {name: getattr(options, name) for name in names}
 
 
@@ -226,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of MNIST, downloaded if it is not there")
     parser.add_argument("--parts", nargs="*", default=[*KAPPA, "products", "scaling"], help="what to run; none redraws")
+    parser.add_argument("--seed", type=int, default=0, help="of the network")
     parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
     parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")
     parser.add_argument(
@@ -252,7 +253,7 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts:
         start = time.perf_counter(), time.process_time()
-        problem = Problem(network().to(options.device), *images(1000))
+        problem = Problem(network(seed=options.seed).to(options.device), *images(1000))
         if part in KAPPA:
             results[part] = follow(part, problem, options, clock)
         elif part == "products":

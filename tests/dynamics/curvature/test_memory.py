@@ -9,7 +9,7 @@ from torch import Tensor
 from dynamics.curvature.problems import MatrixOperator, random_basis, with_spectrum
 from eoc.dynamics.curvature import CurvatureTracker, SpectralMemory, top_eigenpairs
 from eoc.dynamics.curvature.memory import Prediction
-from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized
+from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized
 
 
 def setting() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -120,3 +120,15 @@ def test_rows_grow_and_keep_their_values() -> None:
     assert torch.equal(rows.matrix, data)
     rows.replace(data[:2] * 2)
     assert torch.equal(rows.matrix, data[:2] * 2)
+
+
+@pytest.mark.parametrize("size", [1, 100, 8192, 20000])
+def test_a_combination_in_pieces_is_the_combination(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    rows, others = (torch.randn(count, size, generator=generator) for count in (3, 5))
+    a, b = (torch.randn(4, count, dtype=torch.float64, generator=generator) for count in (3, 5))
+    expected = a @ rows.double() + b @ others.double()
+    found = combined(a, rows, b, others)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    assert torch.allclose(combined(a, rows.double(), b, others.double()), expected, rtol=1e-12)

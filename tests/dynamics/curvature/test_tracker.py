@@ -59,6 +59,10 @@ def test_what_a_scout_of_a_wrong_matrix_finds_is_put_right_and_judged_by_the_ope
             assert scout.products == 0  # there is nothing to start from
         else:
             costs.append(exact.products)
+        # Nothing of what the scout saw is forgotten, but what the operator multiplied too is remembered as it is.
+        assert len(found.memory.values) == 12
+        remembered = (found.vectors @ found.memory.vectors.T).square() @ found.memory.values
+        assert float(remembered) == pytest.approx(float(found.values[0]), rel=1e-4)
     assert min(errors) > 5e-3  # the scout's own values are not as right
     assert max(costs) <= 2
 

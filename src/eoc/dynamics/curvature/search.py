@@ -7,7 +7,7 @@ from torch import Tensor
 
 from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
 from eoc.dynamics.curvature.operator import NonFiniteCurvature, SymmetricOperator
-from eoc.dynamics.curvature.subspace import Rows, inner, orthonormalized, random_vector
+from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized, random_vector
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
 WHICH = tuple(_RANKS)
@@ -180,8 +180,7 @@ class Search:
         if not len(self._U):
             return SpectralMemory(self.ritz(capacity), self.values[:capacity].clone())
         values, inside, outside = self._prediction().remembered(capacity)
-        vectors = (inside.to(self._U) @ self._V.matrix).addmm_(outside.to(self._U), self._U)
-        return SpectralMemory(vectors, values)
+        return SpectralMemory(combined(inside, self._V.matrix, outside, self._U), values)
 
     def _limit(self, tolerance: float) -> float:
         # A residual cannot fall below the rounding of the products, whatever the tolerance.

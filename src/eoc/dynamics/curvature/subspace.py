@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _BLOCK = 1024  # entries summed in the vectors' own precision before float64 takes over
+_PIECE = 8192  # entries, of some thirty rows, that fit a core's cache
 
 
 def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) -> Float[Tensor, "i j"]:
@@ -35,6 +36,27 @@ def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) ->
 def norm(vector: Float[Tensor, " parameters"]) -> float:
     """Return the Euclidean norm, accumulated in float64."""
     return float(inner(vector[None], vector[None]).sqrt())
+
+
+def combined(
+    a: Float[Tensor, "i m"], rows: Float[Tensor, "m parameters"], b: Float[Tensor, "i r"], others: Tensor
+) -> Float[Tensor, "i parameters"]:
+    """Return a @ rows + b @ others, on a CPU in pieces that stay in a core's cache until both are added.
+
+    Args:
+        a: (i, m), any dtype.
+        rows: (m, parameters).
+        b: (i, r), any dtype.
+        others: (r, parameters), of the dtype and device of ``rows``, as the result is.
+    """
+    a, b, size = a.to(rows), b.to(rows), rows.shape[1]
+    result = torch.empty(len(a), size, dtype=rows.dtype, device=rows.device)
+    piece = _PIECE if rows.device.type == "cpu" else max(size, 1)
+    for start in range(0, size, piece):
+        place = result[:, start : start + piece]
+        torch.mm(a, rows[:, start : start + piece], out=place)
+        place.addmm_(b, others[:, start : start + piece])
+    return result
 
 
 def orthonormalized(

@@ -94,17 +94,17 @@ class CurvatureTracker:
 
     def _scouted(self, operator: SymmetricOperator, scout: SymmetricOperator, start: SpectralMemory) -> Eigenpairs:
         first = self._search(scout, SCOUT_TOLERANCE, start, max(self.caution, SCOUT_CAUTION))
-        # What the scout remembers is good enough to search from, and not to be had for less.
         found = top_eigenpairs(
             operator,
             self.k,
             tolerance=self.tolerance,
-            start=first.vectors,
+            start=first.memory,
             guards=0,
             max_products=max(self.max_products - first.products, self.k),
+            capacity=self.guards + self.capacity,
             generator=self._generator,
         )
-        return replace(found, products=first.products + found.products, memory=first.memory)
+        return replace(found, products=first.products + found.products)
 
     def _search(
         self, operator: SymmetricOperator, tolerance: float, start: SpectralMemory | None, caution: float
