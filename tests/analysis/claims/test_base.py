@@ -11,6 +11,7 @@ from eoc.analysis.claims.base import (
     FAILS,
     HOLDS,
     PARTLY,
+    UNDECIDED,
     UNKNOWN,
     Estimate,
     bootstrap,
@@ -18,7 +19,10 @@ from eoc.analysis.claims.base import (
     late,
     line,
     mean,
+    partial_rank_correlation,
     rank_correlation,
+    ratio,
+    share,
     slope,
     slopes,
     worst,
@@ -40,6 +44,27 @@ def test_undefined_values_are_left_out_and_one_value_has_no_interval():
     assert mean([1.0, NAN, 3.0]).value == 2.0
     assert str(mean([2.0, NAN])) == "2"
     assert np.isnan(mean([NAN]).value)
+
+
+def test_what_diverged_is_not_left_out_of_a_mean():
+    assert mean([1.0, np.inf]).value == np.inf
+    assert str(ratio([1.1, 1.2, np.inf])) == "inf"
+
+
+def test_ratios_are_averaged_by_their_logarithms():
+    values = np.array([0.2, 0.5, 3.0])
+    measured = ratio([*values, NAN])
+    low, high = stats.t.interval(0.95, 2, loc=np.log(values).mean(), scale=stats.sem(np.log(values)))
+    assert measured.value == pytest.approx(0.3 ** (1 / 3))
+    assert (measured.low, measured.high) == pytest.approx((np.exp(low), np.exp(high)), rel=3e-3)
+
+
+@pytest.mark.parametrize(("true", "count"), [(0, 16), (5, 24), (24, 24)])
+def test_the_interval_of_a_share_is_clopper_and_pearsons(true: int, count: int):
+    measured = share([True] * true + [False] * (count - true))
+    expected = stats.binomtest(true, count).proportion_ci(0.95, method="exact")
+    assert measured.value == true / count
+    assert (measured.low, measured.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_an_exponent_is_found_exactly():
@@ -79,14 +104,39 @@ def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says():
     assert 0.88 <= covered / 200 <= 0.99
 
 
+def test_seeds_of_one_setting_are_no_further_settings():
+    generator = np.random.default_rng(3)
+    settings = np.repeat(generator.normal(0, 1, 20), 30)[:, None]  # 20 settings, 30 seeds that agree
+    alone = bootstrap(settings, np.mean)
+    grouped = bootstrap(settings, np.mean, groups=np.repeat(np.arange(20), 30))
+    assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(30**0.5, rel=0.1)
+
+
+def test_a_partial_rank_correlation_takes_out_what_a_third_quantity_explains():
+    generator = np.random.default_rng(4)
+    cause = generator.normal(0, 1, 2000)
+    one, other = cause + generator.normal(0, 1, 2000), cause + generator.normal(0, 1, 2000)
+    assert rank_correlation(np.stack([one, other], 1)) > 0.4
+    assert abs(partial_rank_correlation(np.stack([one, other, cause], 1))) < 0.05
+    ranks = [stats.rankdata(column) for column in (one, other, cause)]  # the correlation of what is left of two lines
+    left = [rank - np.polyval(np.polyfit(ranks[2], rank, 1), ranks[2]) for rank in ranks[:2]]
+    expected = np.corrcoef(*left)[0, 1]
+    assert partial_rank_correlation(np.stack([one, other, cause], 1)) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("measured", "verdict"),
     [
         (Estimate(0.0, -0.1, 0.1), HOLDS),
         (Estimate(0.0, NAN, NAN), HOLDS),
         (Estimate(0.1, -0.1, 0.3), PARTLY),  # the interval reaches out
-        (Estimate(0.25, 0.22, 0.28), PARTLY),  # within the slack
+        (Estimate(0.25, 0.15, 0.35), PARTLY),  # within the slack, and the interval reaches in
+        (Estimate(0.25, 0.22, 0.28), FAILS),  # within the slack, but the interval excludes it
+        (Estimate(0.4, 0.1, 0.7), UNDECIDED),  # the value is off, the interval reaches in
         (Estimate(0.4, 0.3, 0.5), FAILS),
+        (Estimate(0.25, NAN, NAN), PARTLY),
+        (Estimate(0.4, NAN, NAN), FAILS),
+        (Estimate(np.inf, NAN, NAN), FAILS),
         (Estimate(NAN, NAN, NAN), UNKNOWN),
     ],
 )

@@ -18,7 +18,7 @@ from eoc.analysis.claims import (
     lr_transfer,
 )
 from eoc.analysis.claims import geometric_schedule as geometric
-from eoc.analysis.claims.base import FAILS, HOLDS
+from eoc.analysis.claims.base import FAILS, HOLDS, PARTLY, UNDECIDED
 
 SETTING = {"model.width": 8, "model.growth": 2.0, "model.richness": 1.0, "model.activation": "relu"}
 DEPTHS = (3, 5, 9, 17)
@@ -125,12 +125,33 @@ def test_fresh_seeds_judge_the_setting_that_others_chose():
         assert found["recommended_drift"].verdict == found["recommended_price"].verdict == verdict
         assert found["recommended_drift"].measured.value == pytest.approx(octaves)
         vertices = 0.2 + octaves * np.log2(17 / 3) + 0.02 * np.array([2, 3, 4])  # at depth 17; at depth 3 near 0.26
-        price = np.exp(0.3 * ((0.5 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean()
+        price = np.exp((0.3 * ((0.5 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean())
         assert found["recommended_price"].measured.value == pytest.approx(price)
         assert found["flat_setting"].measured.value == pytest.approx(0.1)  # the seeds that chose, and they alone
         table = lr_transfer.drifts(cells)
         assert table[["fresh", "seeds"]].to_numpy().tolist() == [[False, 2], [False, 2], [True, 3]]
     assert "recommended_drift" not in {claim.name for claim in lr_transfer.claims(pd.concat(chosen))}
+
+
+def test_seeds_that_diverge_are_not_left_out_of_a_price():
+    cells = pd.concat([rates("nup", -0.6), rates("nup_growth_1", 0.0, 0.333, seeds=(2, 3, 4))], ignore_index=True)
+    cells.loc[(cells["seed"] == 3) & (cells["model.depth"] == 17) & (cells["schedule.rate"] > 1.0), "loss"] = np.inf
+    found = {claim.name: claim for claim in lr_transfer.claims(pd.concat([cells, rates("nup_growth_1", 0.0, 0.333)]))}
+    assert found["recommended_price"].measured.value == np.inf
+    assert found["recommended_price"].verdict == FAILS
+    assert found["recommended_price"].remark.endswith("1 of them diverge at that rate")
+
+
+def test_a_best_rate_at_the_end_of_those_tried_is_no_flat_setting():
+    edge = rates("nup_growth_1", 0.0)
+    edge = edge[edge["schedule.rate"] <= 1.0]  # the vertex is at 2^0.2: the last one tried is the best at every depth
+    cells = pd.concat([edge, rates("nup", -0.6)], ignore_index=True)
+    found = {claim.name: claim for claim in lr_transfer.claims(cells)}
+    assert found["flat_setting"].verdict == FAILS
+    assert "νP, γ = 2" in found["flat_setting"].remark
+    course = lr_transfer.drifts(cells).set_index("model")["course"]
+    assert course["nup_growth_1"].endswith("at depths 3, 5, 9, 17 an end of those tried in some seeds")
+    assert "an end" not in course["nup"]
 
 
 def test_lr_transfer_judges_drift_over_width():
@@ -155,12 +176,21 @@ def test_kappa_transfer_judges_drift_and_price():
     assert found["nup_growth_1_drift"].measured.value == pytest.approx(-0.8)
     assert found["nup_growth_1_drift"].verdict == found["nup_growth_1_price"].verdict == FAILS
     vertices = 0.2 - 0.8 * np.log2(17 / 3) + 0.02 * np.arange(4)  # at depth 17; at depth 3 near 0.23
-    price = np.exp(0.3 * ((0.0 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean()
+    price = np.exp((0.3 * ((0.0 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean())
     assert found["nup_growth_1_price"].measured.value == pytest.approx(price)
     best = 2 ** (0.2 + 0.03)  # the mean over seeds of the vertices
-    assert found["mup_drift"].remark.startswith(f"best κ {best:.2g} at depth 3")
+    assert found["mup_drift"].remark.startswith(f"best {best:.2g}, ")
+    assert found["mup_drift"].remark.endswith("at depths 3, 5, 9, 17")
     assert len(kappa_transfer.figure(cells).axes) == 4
     assert "fresh" not in kappa_transfer.drifts(cells)
+
+
+def test_a_best_kappa_at_the_end_of_those_tried_decides_nothing():
+    cells = rates("mup", 0.0, seeds=range(4))
+    cells = cells[cells["schedule.rate"] <= 1.0].rename(columns={"schedule.rate": "schedule.kappa"})
+    found = {claim.name: claim for claim in kappa_transfer.claims(cells)}
+    assert found["mup_drift"].measured.value == pytest.approx(0.0)
+    assert found["mup_drift"].verdict == UNDECIDED
 
 
 def test_a_diverged_run_is_never_the_best():
@@ -218,31 +248,78 @@ def test_the_phase_of_a_run():
     assert thrown["sharpness_ratio"] == 0.25
 
 
-def test_catapult_claims():
+def phases(limits: dict[int, float], lost: str = "diverged", seeds: int = 2, fine: float = 11.5) -> pd.DataFrame:
+    """νP networks that are lost from a limiting η·λ_0 on, by depth."""
     rows = []
-    for depth in (3, 5, 9):
-        for rate in (0.5, 1.5, 2.5, 3.5, 6.0, 11.0, 12.0):
-            phase = "monotone" if rate < 2 else "catapult" if rate < 12 else "diverged"
-            row = {**SETTING, "model": "nup", "model.depth": depth, "seed": 0, "schedule.rate": rate, "phase": phase}
-            rows.append({**row, "spike": 1.5 if rate > 2 else 1.0, "sharpness_ratio": 0.5})
-    cells = pd.DataFrame(rows)
-    assert {said for name, said in verdicts(catapult.claims(cells)).items() if name.startswith("nup")} == {HOLDS}
-    cells.loc[(cells["model.depth"] == 9) & (cells["schedule.rate"] > 2), "phase"] = "diverged"
-    found = verdicts(catapult.claims(cells))
-    assert found["nup_limit_flat"] == found["nup_stands_more_than_four"] == FAILS
+    for depth, limit in limits.items():
+        for seed in range(seeds):
+            for rate in (0.5, 0.7, 1.1, 1.5, *np.linspace(2.2, 3.8, 20), 6.0, fine, 12.0):
+                phase = lost if rate >= limit else "monotone" if rate < 2 else "catapult"
+                row = {**SETTING, "model": "nup", "model.depth": depth, "seed": seed, "schedule.rate": rate}
+                ratio = 0.5 + 0.01 * seed
+                rows.append({**row, "phase": phase, "spike": 1.5 if rate > 2 else 1.0, "sharpness_ratio": ratio})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("lost", ["diverged", "dead"])
+def test_catapult_claims(lost: str):
+    cells = phases(dict.fromkeys((3, 5, 9), 12.0), lost)
+    found = {name: said for name, said in verdicts(catapult.claims(cells)).items() if name.startswith("nup")}
+    assert found.pop("nup_stable_below_two") == PARTLY  # 24 of 24 may be 0.86 of many
+    assert set(found.values()) == {HOLDS}
+    found = verdicts(catapult.claims(phases({3: 12.0, 5: 12.0, 9: 2.2}, lost)))
+    assert found["nup_limit_flat"] == found["nup_stands_more_than_four"] == found["nup_bounded_to_four"] == FAILS
+
+
+def test_catapults_that_began_below_the_edge_are_counted_apart():
+    cells = phases({3: 12.0, 5: 12.0})
+    early = cells["schedule.rate"] == 1.5
+    cells.loc[early, ["phase", "sharpness_ratio"]] = ["catapult", 4.0]
+    (claim,) = (claim for claim in catapult.claims(cells) if claim.name == "nup_flatter_after")
+    assert claim.measured.value == pytest.approx((0.5 * 0.51) ** 0.5)
+    assert claim.remark == "of catapults from below 2: 4"
+    one = [claim for claim in catapult.claims(cells[cells["seed"] == 0]) if claim.name == "nup_flatter_after"]
+    assert np.isnan(one[0].measured.value)  # one seed says nothing of seeds
+
+
+def test_a_network_that_ends_with_outputs_0_and_no_curvature_is_dead():
+    assert catapult._is_dead(0.5, 0.0)
+    assert catapult._is_dead(np.log(10), 0.01)
+    assert not catapult._is_dead(0.49, 0.0)
+    assert not catapult._is_dead(0.5, 0.2)
+    run = {"train/loss": [0.6, 3.0, *[0.5] * 98], "sharpness": [2.0, *[0.0] * 99], "lr_x_sharpness": np.zeros(100)}
+    assert catapult._measure(history(**run))["phase"] == "dead"
 
 
 def test_the_limit_of_a_catapult_is_known_no_better_than_the_grid_of_rates():
     # Two seeds that agree on a grid a factor 2 apart: between their interval of no width and the truth is the grid.
     rows = [
-        {"model.depth": depth, "seed": seed, "schedule.rate": rate, "phase": "diverged" if rate >= limit else "catapult"}
+        {
+            "model.depth": depth,
+            "seed": seed,
+            "schedule.rate": rate,
+            "phase": "diverged" if rate >= limit else "catapult",
+        }
         for seed in (0, 1)
         for depth, limit in ((4, 16), (8, 8))
         for rate in (2, 4, 8, 16)
     ]
-    found = catapult._limit_exponent(pd.DataFrame(rows))
+    found, censored = catapult._limit_exponent(pd.DataFrame(rows))
     # The limits lie in (8, 16) and (4, 8): exponents from 0 to -2, by halves.
-    assert found.value == pytest.approx(-1) and (found.low, found.high) == pytest.approx((-2, 0))
+    assert found.value == pytest.approx(-1)
+    assert (found.low, found.high) == pytest.approx((-2, 0))
+    assert censored == 0
+
+
+def test_depths_at_which_no_run_is_lost_are_not_left_out_of_the_limit():
+    cells = phases({3: 99.0, 5: 12.0, 9: 6.0})
+    found, censored = catapult._limit_exponent(cells)
+    assert censored == 2  # depth 3 of two seeds
+    assert found.high < 0
+    (claim,) = (claim for claim in catapult.claims(cells) if claim.name == "nup_limit_flat")
+    assert claim.verdict == FAILS
+    assert claim.remark.startswith("where none did up to 12 (2 of the curves) 12 is taken")
+    assert "nup_limit_flat" not in verdicts(catapult.claims(phases({3: 99.0, 5: 99.0})))
 
 
 def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
@@ -272,7 +349,7 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
                         "kinks_differ": 0.0,
                         "kinks_end": 0.0,
                         "share_beyond": float(level > 2),
-                        "sharpness": 3.0 - level,
+                        "sharpness": 4.0 - level,
                         **dict.fromkeys(["loss", "loss_largest", "loss_peak", "train_loss", "test_loss"], 0.1),
                         "loss_start": 0.5,
                         "test_accuracy": 0.9,
@@ -284,6 +361,10 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
 
 def test_geometric_schedule_claims():
     assert set(verdicts(geometric.claims(geometric_cells(1.001, 2.05))).values()) == {HOLDS}
+    found = {claim.name: claim for claim in geometric.claims(geometric_cells(1.0, 2.05))}
+    assert found["beyond_constant"].measured.value == pytest.approx(0.45)
+    assert found["flatter_than_constant"].measured.value == pytest.approx(1.5 / 1.95)
+    assert verdicts(geometric.claims(geometric_cells(0.7, 2.05)))["prolongs"] == FAILS
     found = verdicts(geometric.claims(geometric_cells(1.1, 3.0)))
     assert found["holds_kappa"] == found["holds_kappa_long"] == found["constant_fades"] == FAILS
     cells = geometric_cells(1.0, 2.0)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import betaincinv
 
-HOLDS, PARTLY, FAILS, UNKNOWN = "holds", "holds partly", "fails", "not measured"
+HOLDS, PARTLY, UNDECIDED, FAILS, UNKNOWN = "holds", "holds partly", "undecided", "fails", "not measured"
 PAPER, COMPANION, DERIVED, KNOWN = "the paper", "companion paper", "derived here", "earlier work"
 
 # two-sided 95% points of Student's t for 1, 2, … degrees of freedom; beyond them 1.96 + 2.37/ν + 2.8/ν² to 0.1%
@@ -40,7 +41,7 @@ class Claim:
         source: whose claim it is: `PAPER`, `COMPANION`, `DERIVED` or `KNOWN`.
         criterion: what would have to be measured, with its bounds.
         measured: what was.
-        verdict: `HOLDS`, `PARTLY`, `FAILS`, or `UNKNOWN` where the runs that would tell are missing.
+        verdict: `HOLDS`, `PARTLY`, `UNDECIDED`, `FAILS`, or `UNKNOWN` where the runs that would tell are missing.
         remark: where or why it fails, if it does.
     """
 
@@ -54,22 +55,34 @@ class Claim:
 
 
 def judge(measured: Estimate, low: float, high: float, slack: float = 0.0) -> str:
-    """Holds if value and interval lie within [low, high]; partly if the value does, or lies within ``slack`` of it."""
+    """Judge by whether value and interval lie within [low, high].
+
+    Holds if both do; partly if the value does, or misses by at most ``slack`` with an interval that reaches in; is
+    undecided if the value misses by more and the interval still reaches in; fails if the interval lies outside. A
+    value without an interval holds, holds partly (within ``slack``), or fails.
+    """
     value = measured.value
     if np.isnan(value):
         return UNKNOWN
-    ends = [end for end in (measured.low, measured.high) if np.isfinite(end)]
-    if low <= value <= high and all(low <= end <= high for end in ends):
-        return HOLDS
-    return PARTLY if low - slack <= value <= high + slack else FAILS
+    ends = [value if np.isnan(end) else end for end in (measured.low, measured.high)]
+    alone = bool(np.isnan([measured.low, measured.high]).all())
+    if low <= value <= high:
+        return HOLDS if all(low <= end <= high for end in ends) else PARTLY
+    if not alone and (ends[0] > high or ends[1] < low):
+        return FAILS
+    if low - slack <= value <= high + slack:
+        return PARTLY
+    return FAILS if alone else UNDECIDED
 
 
 def mean(values: ArrayLike) -> Estimate:
-    """Mean over seeds with Student's 95% interval; undefined values are left out."""
+    """Mean over seeds with Student's 95% interval; undefined values are left out, infinite ones are not."""
     known = np.asarray(values, dtype=float)
-    known = known[np.isfinite(known)]
+    known = known[~np.isnan(known)]
     if len(known) == 0:
         return Estimate(np.nan, np.nan, np.nan)
+    if np.isinf(known).any():
+        return exact(np.inf)
     centre = float(known.mean())
     if len(known) == 1:
         return Estimate(centre, np.nan, np.nan)
@@ -77,16 +90,43 @@ def mean(values: ArrayLike) -> Estimate:
     return Estimate(centre, centre - half, centre + half)
 
 
-def bootstrap(values: ArrayLike, statistic: object, draws: int = 2000, seed: int = 0) -> Estimate:
-    """``statistic`` of the rows of ``values`` with the 95% percentile interval over resampled rows."""
+def ratio(values: ArrayLike) -> Estimate:
+    """Geometric mean of positive ratios with Student's 95% interval of their logarithms; infinite if one is."""
+    known = np.asarray(values, dtype=float)
+    if np.isinf(known).any():
+        return exact(np.inf)
+    logs = mean(np.log(known))
+    return Estimate(*(float(np.exp(end)) for end in (logs.value, logs.low, logs.high)))
+
+
+def share(flags: ArrayLike) -> Estimate:
+    """The share of true ones with the 95% interval of Clopper and Pearson (1934)."""
+    said = np.asarray(flags, dtype=bool)
+    count, true = len(said), int(said.sum())
+    if not count:
+        return exact(np.nan)
+    low = betaincinv(true, count - true + 1, 0.025) if true else 0.0
+    high = betaincinv(true + 1, count - true, 0.975) if true < count else 1.0
+    return Estimate(true / count, float(low), float(high))
+
+
+def bootstrap(
+    values: ArrayLike, statistic: object, draws: int = 2000, seed: int = 0, groups: ArrayLike | None = None
+) -> Estimate:
+    """``statistic`` of the rows of ``values`` with the 95% percentile interval over resampled rows.
+
+    Rows of one group, such as seeds of one setting, are drawn together.
+    """
     rows = np.asarray(values, dtype=float)
     assert callable(statistic)
     if not rows.size:
         return exact(np.nan)
+    labels = np.arange(len(rows)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = np.array([np.flatnonzero(labels == label) for label in range(labels.max() + 1)], dtype=object)
     generator = np.random.default_rng(seed)
-    picks = generator.integers(0, len(rows), size=(draws, len(rows)))
+    picks = generator.integers(0, len(members), size=(draws, len(members)))
     with np.errstate(divide="ignore", invalid="ignore"):  # draws of one row alone may leave it undefined
-        drawn = np.array([statistic(rows[pick]) for pick in picks], dtype=float)
+        drawn = np.array([statistic(rows[np.hstack(members[pick]).astype(int)]) for pick in picks], dtype=float)
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(statistic(rows)), float(low), float(high))
@@ -128,6 +168,12 @@ def rank_correlation(pairs: np.ndarray) -> float:
     if first.std() == 0 or second.std() == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def partial_rank_correlation(triples: np.ndarray) -> float:
+    """Spearman's ρ of the first two columns with the third held fixed."""
+    both, first, second = (rank_correlation(triples[:, pair]) for pair in ([0, 1], [0, 2], [1, 2]))
+    return float((both - first * second) / np.sqrt((1 - first**2) * (1 - second**2)))
 
 
 def late(values: ArrayLike, share: float = 0.5) -> np.ndarray:

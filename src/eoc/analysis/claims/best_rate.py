@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from eoc.analysis.claims.base import line
+from eoc.analysis.claims.base import HOLDS, PARTLY, UNDECIDED, Estimate, judge, line
 
 CURVE = ["model", "model.width", "model.richness"]
 RECOMMENDED = {"model": "nup_growth_1", "model.richness": 0.333}
@@ -60,12 +60,31 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
                 "low": drift.low,
                 "high": drift.high,
                 "inside": bool(part["inside"].all()),
+                "course": _course(part),
                 "loss_shallow": centre(shallow["loss"]),
                 "loss_deep": centre(deep["loss"]),
                 "price": _price(deepest, shallow["rate"], deep["loss"]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def flat(row: pd.Series) -> tuple[Estimate, str]:
+    """A curve's drift, and whether it is within a quarter octave; undecided where a best rate may lie beyond."""
+    drift = Estimate(row["drift"], row["low"], row["high"])
+    verdict = judge(drift, -0.25, 0.25, slack=0.25)
+    return drift, verdict if row["inside"] or verdict not in (HOLDS, PARTLY) else UNDECIDED
+
+
+def _course(best: pd.DataFrame) -> str:
+    """The best rates by depth, and where they are at an end of those tried: the truth may lie beyond."""
+    rates = best.groupby("model.depth")["rate"].apply(centre)
+    said = (
+        f"best {', '.join(f'{rate:.2g}' for rate in rates)} at depths {', '.join(str(depth) for depth in rates.index)}"
+    )
+    ends = best.groupby("model.depth")["inside"].all()
+    censored = ", ".join(str(depth) for depth in ends.index[~ends])
+    return said + (f", at depths {censored} an end of those tried in some seeds" if censored else "")
 
 
 def centre(values: pd.Series) -> float:

@@ -101,13 +101,13 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "only the mean residual is divided out; shallow networks also move what differs between inputs",
             )
         )
-        measured = mean(part["unevenness"])
+        measured = mean(part[part["model.depth"] == part["model.depth"].max()]["unevenness"])
         found.append(
             Claim(
                 "nup_shares",
                 "νP: every layer has the same share of the output's change.",
                 DERIVED,
-                "largest over smallest share at most 2",
+                f"largest over smallest share at most 2, depth {part['model.depth'].max()}",
                 measured,
                 judge(measured, 1.0, 2.0, slack=0.5),
             )

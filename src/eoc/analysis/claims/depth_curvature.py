@@ -81,6 +81,11 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         ("nup_growth_0", 2.0, np.inf, "grows without bound (at least doubles) at constant width"),
     ):
         measured = _growth_of_spread(_curve(cells, model))
+        others = {
+            width: _growth_of_spread(part)
+            for width, part in _relu(cells, model).groupby("model.width")
+            if width != _usual(_relu(cells, model)["model.width"])
+        }
         found.append(
             Claim(
                 f"{model}_spread",
@@ -89,6 +94,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"ratio of standard deviations of log λ_0, deepest to shallowest, {'≤' if low == 0 else '≥'} 2",
                 measured,
                 judge(measured, low, high, slack=0.5),
+                "; ".join(f"m = {width}, up to a smaller depth: {other}" for width, other in others.items()),
             )
         )
     return found
@@ -124,6 +130,10 @@ def _usual(widths: pd.Series) -> float:
 def _curve(cells: pd.DataFrame, model: str, activation: str = "relu") -> pd.DataFrame:
     part = cells[(cells["model"] == model) & (cells["model.activation"] == activation)]
     return part[part["model.width"] == _usual(part["model.width"])]
+
+
+def _relu(cells: pd.DataFrame, model: str) -> pd.DataFrame:
+    return cells[(cells["model"] == model) & (cells["model.activation"] == "relu")]
 
 
 def _growth_of_spread(part: pd.DataFrame) -> Estimate:

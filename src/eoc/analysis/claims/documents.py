@@ -89,4 +89,4 @@ def _row(*cells: str) -> str:
 
 def _estimate(claim: dict[str, Any]) -> str:
     node = claim["measured"]
-    return str(Estimate(*(float("nan") if node[key] is None else node[key] for key in ("value", "low", "high"))))
+    return str(Estimate(*(float("nan") if node[key] is None else float(node[key]) for key in ("value", "low", "high"))))

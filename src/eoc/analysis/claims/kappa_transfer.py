@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims import lr_transfer
-from eoc.analysis.claims.base import DERIVED, Claim, Estimate, judge, mean
-from eoc.analysis.claims.best_rate import at, centre, optima
+from eoc.analysis.claims.base import DERIVED, Claim, judge, ratio
+from eoc.analysis.claims.best_rate import at, flat, optima
 from eoc.analysis.claims.best_rate import drifts as _drifts
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.style import layer_colours
@@ -37,8 +37,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         depths = sorted(best["model.depth"].unique())
         shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (depths[0], depths[-1]))
         paid = at(of_model[of_model["model.depth"] == depths[-1]], shallow["rate"]).set_index("seed")["loss"]
-        drift = Estimate(row["drift"], row["low"], row["high"])
-        price = mean((paid / deep["loss"]).to_numpy())
+        drift, verdict = flat(row)
+        price = ratio((paid / deep["loss"]).to_numpy())
         found += [
             Claim(
                 f"{model}_drift",
@@ -46,9 +46,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 DERIVED,
                 f"octaves of the best κ per doubling of depth within ±0.25, depths {depths[0]} to {depths[-1]}",
                 drift,
-                judge(drift, -0.25, 0.25, slack=0.25),
-                f"best κ {centre(shallow['rate']):.2g} at depth {depths[0]}, {centre(deep['rate']):.2g} at depth "
-                f"{depths[-1]}",
+                verdict,
+                row["course"],
             ),
             Claim(
                 f"{model}_price",

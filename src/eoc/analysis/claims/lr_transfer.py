@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, PAPER, Claim, Estimate, judge, line, mean
-from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, optima
+from eoc.analysis.claims.base import DERIVED, KNOWN, PAPER, Claim, Estimate, judge, line, ratio
+from eoc.analysis.claims.best_rate import CURVE, at, drifts, flat, fresh, optima
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, reduced
 from eoc.analysis.style import layer_colours
@@ -53,23 +53,24 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"octaves of the best rate per doubling of depth {bound}",
                 measured,
                 judge(measured, low, high, slack=0.25),
-                f"tuned at depth 3, used at depth {row['deepest']}: {row['price']:.2g} times the best loss there",
+                f"{row['course']}; tuned at depth 3, used at depth {row['deepest']}: {row['price']:.2g} times the best "
+                "loss there",
             )
         )
     found += _over_width(cells)
-    candidates = table[table["inside"] | (table["drift"].abs() <= 0.25)]
-    flat = candidates[candidates["drift"].abs() <= 0.25]
-    chosen = (flat if len(flat) else table).sort_values("loss_deep" if len(flat) else "drift", key=abs).iloc[0]
-    measured = Estimate(chosen["drift"], chosen["low"], chosen["high"])
+    known = table[table["inside"]] if table["inside"].any() else table  # no optimum at an end of the rates tried
+    within = known[known["drift"].abs() <= 0.25]
+    chosen = (within if len(within) else known).sort_values("loss_deep" if len(within) else "drift", key=abs).iloc[0]
+    measured, verdict = flat(chosen)
     found.append(
         Claim(
             "flat_setting",
             "There is a setting whose best rate moves by at most a quarter octave per doubling of depth.",
             DERIVED,
             "octaves per doubling of depth within ±0.25; of all such settings the one with the lowest loss at the "
-            "largest depth",
+            "largest depth, no optimum at an end of the rates tried",
             measured,
-            judge(measured, -0.25, 0.25, slack=0.25),
+            verdict,
             f"{RULES[chosen['model']]}, m = {chosen['model.width']}, richness {chosen['model.richness']:g}; loss "
             f"{chosen['loss_deep']:.3g} at depth {chosen['deepest']}, {chosen['loss_shallow']:.3g} at depth 3",
         )
@@ -107,8 +108,10 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     best = optima(runs)
     shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (3, row["deepest"]))
     paid = at(runs[runs["model.depth"] == row["deepest"]], shallow["rate"]).set_index("seed")["loss"]
-    drift = Estimate(row["drift"], row["low"], row["high"])
-    price = mean((paid / deep["loss"]).to_numpy())
+    drift, verdict = flat(row)
+    ratios = (paid / deep["loss"]).to_numpy()
+    price = ratio(ratios)
+    lost = int(np.isinf(ratios).sum())
     setting = f"{RULES[row['model']]}, m = {row['model.width']}, richness {row['model.richness']:g}"
     said = f"chosen on digits, judged on {row['seeds']} seeds that had no part in it"
     return [
@@ -118,8 +121,8 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
             DERIVED,
             "octaves of the best rate per doubling of depth within ±0.25",
             drift,
-            judge(drift, -0.25, 0.25, slack=0.25),
-            said,
+            verdict,
+            f"{said}; {row['course']}",
         ),
         Claim(
             "recommended_price",
@@ -128,7 +131,7 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
             f"loss at depth {row['deepest']} with the best rate of depth 3 over that with its own best, at most 1.1",
             price,
             judge(price, 0.0, 1.1, slack=0.1),
-            said,
+            said + (f"; {lost} of them diverge at that rate" if lost else ""),
         ),
     ]
 

@@ -136,7 +136,7 @@ def describe(dataset: str, commands: dict[str, str], runs: dict[str, pd.DataFram
         status = frame["status"].value_counts().to_dict()
         counts = ", ".join(f"{count} {word}" for word, count in status.items())
         examples = sorted(frame["dataset.n_train"].dropna().unique())
-        cell = ["model", "model.depth", "model.width", "model.richness"]
+        cell = ["model", "model.depth", "model.width", "model.richness", "schedule", "trainer.max_steps"]
         each = frame.groupby([name for name in cell if name in frame])["seed"].nunique()
         seeds = f"{each.min()}" if each.min() == each.max() else f"{each.min()} to {each.max()}"
         sizes = " or ".join(f"{int(each):,}" for each in examples)
@@ -157,5 +157,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        return None if math.isnan(value) else float(f"{value:.6g}") if math.isfinite(value) else str(value)
     return value
