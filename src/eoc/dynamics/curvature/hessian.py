@@ -26,7 +26,7 @@ class HessianOperator(ParameterOperator):
         reduce: averages over processes.
         module: whose buffers are put back.
         autocast: evaluate the loss in this lower precision, as `torch.autocast` does: with ``torch.bfloat16`` in a
-            quarter of the time on processors made for it. A product is then right to about a per cent of the
+            third of the time on processors made for it. A product is then right to about a per cent of the
             largest eigenvalue, which is itself right to 3e-3: ask for residuals of 1e-2, not less.
 
     Raises:
