@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, PAPER, Claim, exact, judge, late, mean, ratio
-from eoc.analysis.claims.drawing import CYCLE, panels
-from eoc.analysis.claims.reading import SETTING, History, first, history, last, reduced
+from eoc.analysis.claims.drawing import CYCLE, panels, ticks
+from eoc.analysis.claims.reading import SETTING, History, first, last, reduced
 
 OURS = ("schedule.rate", "schedule.kappa", "schedule.interval", "schedule.smoothing", "schedule.cooldown")
 BEGUN = 0.02  # share of a run after which a loss that is above its start counts as unbounded
@@ -73,6 +73,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     short = cells[cells["trainer.max_steps"] == steps[0]]
     held, fading = long[long["schedule"] == "geometric"], long[long["schedule"] == "constant"]
     plain = short[short["rule"].str.fullmatch(r"geometric κ = [\d.]+")]
+    kappa = plain["schedule.kappa"]
     found = []
     for name, part, words in (
         ("holds_kappa", plain, "of every κ"),
@@ -151,7 +152,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             "It leads into flat regions: the sharpness at κ = 2.5 is below that of stable descent at κ = 1.5.",
             DERIVED,
             "ratio of late sharpness, κ = 2.5 to 1.5, below 1",
-            measured := ratio(_paired(_of(plain, 2.5), _of(plain, 1.5), "sharpness", np.divide)),
+            measured := ratio(_paired(plain[kappa == 2.5], plain[kappa == 1.5], "sharpness", np.divide)),
             judge(measured, 0.0, 1.0),
         )
     )
@@ -217,8 +218,9 @@ def table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(cells: pd.DataFrame) -> Figure:
-    """Late η·λ by rule with its range, and what each rule reached."""
+    """Late η·λ by rule with its range, and what each rule reached: means over seeds, and from the least to the most."""
     rows = table(cells).iloc[::-1].reset_index(drop=True)
+    by_rule = cells.groupby(["rule", "trainer.max_steps"], sort=False)
     names = [f"{row['rule']} ({row['trainer.max_steps']} steps)" for _, row in rows.iterrows()]
     drawn, axes = panels(3, "Learning-rate schedules (νP, depth 4): second half of each run")
     drawn.set_size_inches(11.5, 0.26 * len(rows) + 1.2)
@@ -228,26 +230,18 @@ def figure(cells: pd.DataFrame) -> Figure:
     axes[0].axvline(2.0, color="black", linewidth=0.8, linestyle=":")
     axes[0].set(title="η·λ at every step (5–95%)")
     axes[0].set_yticks(at, names, fontsize=7)
-    axes[1].scatter(rows["sharpness"], at, s=14, color=CYCLE[2])
-    axes[1].set(title="sharpness λ", xscale="log")
-    axes[2].scatter(rows["train_loss"], at, s=14, color=CYCLE[3], label="train")
-    axes[2].scatter(rows["test_loss"], at, s=14, color=CYCLE[1], label="test")
-    axes[2].set(title="final loss", xscale="log")
+    for axis, name, colour in ((axes[1], "sharpness", 2), (axes[2], "train_loss", 3), (axes[2], "test_loss", 1)):
+        reach = np.abs(by_rule[name].agg(["min", "max"]).to_numpy()[::-1].T - rows[name].to_numpy())
+        label = name.removesuffix("_loss")
+        axis.errorbar(rows[name], at, xerr=reach, fmt="o", markersize=3.5, color=CYCLE[colour], label=label)
+    axes[1].set(title="sharpness λ (range over seeds)", xscale="log")
+    low, high = axes[1].get_xlim()
+    ticks(axes[1], [each for each in (0.25, 0.5, 1, 2, 4, 8) if low <= each <= high])
+    axes[2].set(title="final loss (range over seeds)", xscale="log")
     axes[2].legend()
     for axis in axes[1:]:
         axis.set_yticks(at, [])
     return drawn
-
-
-def course(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and η·λ by the independent solver along one run."""
-    columns = history(path)
-    there = np.isfinite(columns["reference/lr_x_sharpness"])
-    return columns["step"][there], columns["reference/lr_x_sharpness"][there]
-
-
-def _of(plain: pd.DataFrame, kappa: float) -> pd.DataFrame:
-    return plain[plain["schedule.kappa"] == kappa]
 
 
 def _paired(one: pd.DataFrame, other: pd.DataFrame, quantity: str, combine: np.ufunc) -> np.ndarray:
