@@ -22,17 +22,22 @@ SHORT = {
     "tracker, cheap (2e-2, no guard)": "2e-2, no guard",
     "tracker, cheapest (5e-2, no guard)": "5e-2, no guard",
     "curvlinops + SciPy eigsh, tol 1e-3": "curvlinops + SciPy",
+    "hessian-eigenthings, Lanczos, 22 products": "22",
+    "hessian-eigenthings, Lanczos, 24 products": "24",
     "hessian-eigenthings, power iteration, tol 1e-3": "hessian-eigenthings, power",
     "PyHessian, power iteration, tol 1e-3": "PyHessian",
 }
 # Where a name stands, if not above and to the right of its point: offset in points, alignment.
 BELOW = ((0, -13), "center")
 PLACES = {
-    "tracker, scout in bfloat16, tolerance 1e-2": ((-6, -3), "right"),
-    "tracker, scout in bfloat16, tolerance 1e-2, 2 guards": ((6, -12), "left"),
+    "tracker, scout in bfloat16, tolerance 1e-2": ((6, -12), "left"),
+    "tracker, scout in bfloat16, tolerance 1e-2, 2 guards": ((6, 4), "left"),
     "tracker, bfloat16, tolerance 1e-2": ((-6, -3), "right"),
     "tracker, bfloat16, tolerance 1e-2, caution 1.2": BELOW,
-    "tracker, cheap (2e-2, no guard)": BELOW,
+    "tracker, cheap (2e-2, no guard)": ((14, -13), "right"),
+    "hessian-eigenthings, Lanczos, 20 products": ((-2, 5), "right"),
+    "hessian-eigenthings, Lanczos, 22 products": ((1, 6), "center"),
+    "hessian-eigenthings, Lanczos, 24 products": ((5, 4), "left"),
     "tracker, cheapest (5e-2, no guard)": ((-6, -3), "right"),
     "last probe, predictions": ((6, -12), "left"),
     "last probe, residuals": ((6, -12), "left"),
