@@ -213,7 +213,7 @@ def cells(path: Path) -> list[list[str]]:
     sweeper = raw(path)["hydra"]["sweeper"]
     found = []
     for grid in sweeper["grids"]:
-        axes = sweeper["params"] | grid
+        axes = sweeper.get("params", {}) | grid
         found.append(
             [f"{key}={str(values).split(',')[0]}" for key, values in axes.items() if "range" not in str(values)]
         )
