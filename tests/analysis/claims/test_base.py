@@ -112,6 +112,12 @@ def test_seeds_of_one_setting_are_no_further_settings():
     assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(30**0.5, rel=0.1)
 
 
+def test_one_seed_has_no_interval():
+    found = bootstrap(np.array([[3.0]]), np.mean)
+    assert found.value == 3.0
+    assert np.isnan([found.low, found.high]).all()
+
+
 def test_a_partial_rank_correlation_takes_out_what_a_third_quantity_explains():
     generator = np.random.default_rng(4)
     cause = generator.normal(0, 1, 2000)

@@ -18,7 +18,7 @@ from eoc.analysis.claims import (
     lr_transfer,
 )
 from eoc.analysis.claims import geometric_schedule as geometric
-from eoc.analysis.claims.base import FAILS, HOLDS, PARTLY, UNDECIDED
+from eoc.analysis.claims.base import FAILS, HOLDS, PARTLY, UNDECIDED, UNKNOWN
 
 SETTING = {"model.width": 8, "model.growth": 2.0, "model.richness": 1.0, "model.activation": "relu"}
 DEPTHS = (3, 5, 9, 17)
@@ -149,6 +149,8 @@ def test_a_best_rate_at_the_end_of_those_tried_is_no_flat_setting():
     found = {claim.name: claim for claim in lr_transfer.claims(cells)}
     assert found["flat_setting"].verdict == FAILS
     assert "νP, γ = 2" in found["flat_setting"].remark
+    still = pd.concat([edge.assign(model="nup_growth_0"), rates("nup", -0.6)], ignore_index=True)
+    assert verdicts(lr_transfer.claims(still))["nup_growth_0_drift"] == UNDECIDED
     course = lr_transfer.drifts(cells).set_index("model")["course"]
     assert course["nup_growth_1"].endswith("at depths 3, 5, 9, 17 an end of those tried in some seeds")
     assert "an end" not in course["nup"]
@@ -373,6 +375,15 @@ def test_geometric_schedule_claims():
         both = pd.concat([cells, cosine.assign(kinks_end=kinks, on_kinks=1, kinks_differ=0.02)], ignore_index=True)
         assert verdicts(geometric.claims(both))["rests_on_kinks"] == verdict
         assert verdicts(geometric.claims(both))["solvers_agree"] == HOLDS
+
+
+def test_a_sweep_of_one_length_is_judged_too():
+    cells = geometric_cells(1.0, 2.05)
+    cells = cells[cells["trainer.max_steps"] == 600]  # several geometric runs of each seed are then the longest ones
+    found = {claim.name: claim for claim in geometric.claims(cells)}
+    assert found["beyond_constant"].measured.value == pytest.approx((1.5 + 2.5) / 2 - 2.05)
+    nothing = {claim.name: claim for claim in geometric.claims(cells[cells["schedule"] == "geometric"])}
+    assert nothing["beyond_constant"].verdict == nothing["constant_fades"].verdict == UNKNOWN
 
 
 def test_checks_on_a_kink_are_counted_apart():

@@ -122,11 +122,13 @@ def bootstrap(
     if not rows.size:
         return exact(np.nan)
     labels = np.arange(len(rows)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    members = np.array([np.flatnonzero(labels == label) for label in range(labels.max() + 1)], dtype=object)
+    members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+    if len(members) == 1:  # it would be drawn again and again
+        return exact(float(statistic(rows)))
     generator = np.random.default_rng(seed)
     picks = generator.integers(0, len(members), size=(draws, len(members)))
     with np.errstate(divide="ignore", invalid="ignore"):  # draws of one row alone may leave it undefined
-        drawn = np.array([statistic(rows[np.hstack(members[pick]).astype(int)]) for pick in picks], dtype=float)
+        drawn = np.array([statistic(rows[np.hstack([members[each] for each in pick])]) for pick in picks], dtype=float)
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(statistic(rows)), float(low), float(high))

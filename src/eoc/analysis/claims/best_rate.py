@@ -70,10 +70,15 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def flat(row: pd.Series) -> tuple[Estimate, str]:
-    """A curve's drift, and whether it is within a quarter octave; undecided where a best rate may lie beyond."""
+    """A curve's drift, and whether it is within a quarter octave."""
     drift = Estimate(row["drift"], row["low"], row["high"])
+    return drift, still(drift, inside=row["inside"])
+
+
+def still(drift: Estimate, *, inside: bool) -> str:
+    """Whether a drift is within a quarter octave; undecided where a best rate is at an end of those tried."""
     verdict = judge(drift, -0.25, 0.25, slack=0.25)
-    return drift, verdict if row["inside"] or verdict not in (HOLDS, PARTLY) else UNDECIDED
+    return verdict if inside or verdict not in (HOLDS, PARTLY) else UNDECIDED
 
 
 def _course(best: pd.DataFrame) -> str:

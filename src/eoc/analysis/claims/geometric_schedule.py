@@ -245,6 +245,6 @@ def figure(cells: pd.DataFrame) -> Figure:
 
 
 def _paired(one: pd.DataFrame, other: pd.DataFrame, quantity: str, combine: np.ufunc) -> np.ndarray:
-    """A quantity of one group of runs combined with that of another, seed by seed."""
-    pair = pd.concat([group.set_index("seed")[quantity] for group in (one, other)], axis=1).to_numpy()
+    """A quantity of one group of runs combined with that of another, seed by seed: of several runs their mean."""
+    pair = pd.concat([group.groupby("seed")[quantity].mean() for group in (one, other)], axis=1).to_numpy()
     return np.asarray(combine(pair[:, 0], pair[:, 1]))

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, KNOWN, PAPER, Claim, Estimate, judge, line, ratio
-from eoc.analysis.claims.best_rate import CURVE, at, drifts, flat, fresh, optima
+from eoc.analysis.claims.best_rate import CURVE, at, drifts, flat, fresh, optima, still
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, reduced
 from eoc.analysis.style import layer_colours
@@ -52,7 +52,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 source,
                 f"octaves of the best rate per doubling of depth {bound}",
                 measured,
-                judge(measured, low, high, slack=0.25),
+                judge(measured, low, high, slack=0.25) if low == -np.inf else flat(row)[1],
                 f"{row['course']}; tuned at depth 3, used at depth {row['deepest']}: {row['price']:.2g} times the best "
                 "loss there",
             )
@@ -95,7 +95,7 @@ def _over_width(cells: pd.DataFrame) -> list[Claim]:
                         source,
                         f"octaves of the best rate per doubling of width within ±0.25, depth {depth}",
                         drift,
-                        judge(drift, -0.25, 0.25, slack=0.25),
+                        still(drift, inside=bool(part["inside"].all())),
                         f"widths {', '.join(str(width) for width in sorted(part['model.width'].unique()))}",
                     )
                 )
