@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv
 
 HOLDS, PARTLY, UNDECIDED, FAILS, UNKNOWN = "holds", "holds partly", "undecided", "fails", "not measured"
 PAPER, COMPANION, DERIVED, KNOWN = "the paper", "companion paper", "derived here", "earlier work"
@@ -105,9 +105,17 @@ def share(flags: ArrayLike) -> Estimate:
     count, true = len(said), int(said.sum())
     if not count:
         return exact(np.nan)
-    low = betaincinv(true, count - true + 1, 0.025) if true else 0.0
-    high = betaincinv(true + 1, count - true, 0.975) if true < count else 1.0
-    return Estimate(true / count, float(low), float(high))
+    return Estimate(true / count, _where_at_least(true, count, 0.025), _where_at_least(true + 1, count, 0.975))
+
+
+def _where_at_least(true: int, count: int, probability: float) -> float:
+    """The share at which so many of ``count`` or more are true with this probability; the probability grows with it."""
+    low, high = 0.0, 1.0
+    for _ in range(50 if true else 0):
+        middle = (low + high) / 2
+        terms = (comb(count, k) * middle**k * (1 - middle) ** (count - k) for k in range(true, count + 1))
+        low, high = (middle, high) if sum(terms) < probability else (low, middle)
+    return high if true else 0.0
 
 
 def bootstrap(
