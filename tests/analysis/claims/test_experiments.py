@@ -152,7 +152,7 @@ def test_a_best_rate_at_the_end_of_those_tried_is_no_flat_setting():
     still = pd.concat([edge.assign(model="nup_growth_0"), rates("nup", -0.6)], ignore_index=True)
     assert verdicts(lr_transfer.claims(still))["nup_growth_0_drift"] == UNDECIDED
     course = lr_transfer.drifts(cells).set_index("model")["course"]
-    assert course["nup_growth_1"].endswith("at depths 3, 5, 9, 17 an end of those tried in some seeds")
+    assert course["nup_growth_1"].endswith("in some seeds an end of those tried at depth 3, 5, 9, 17")
     assert "an end" not in course["nup"]
 
 

@@ -89,7 +89,7 @@ def _course(best: pd.DataFrame) -> str:
     )
     ends = best.groupby("model.depth")["inside"].all()
     censored = ", ".join(str(depth) for depth in ends.index[~ends])
-    return said + (f", at depths {censored} an end of those tried in some seeds" if censored else "")
+    return said + (f", in some seeds an end of those tried at depth {censored}" if censored else "")
 
 
 def centre(values: pd.Series) -> float:

@@ -44,6 +44,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             continue
         row = plain.loc[[model]].iloc[-1]
         measured = Estimate(row["drift"], row["low"], row["high"])
+        paid = f"{row['price']:.2g} times the best loss there" if np.isfinite(row["price"]) else "some diverge"
         bound = f"at most {high:g}" if low == -np.inf else f"within ±{high:g}"
         found.append(
             Claim(
@@ -53,8 +54,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"octaves of the best rate per doubling of depth {bound}",
                 measured,
                 judge(measured, low, high, slack=0.25) if low == -np.inf else flat(row)[1],
-                f"{row['course']}; tuned at depth 3, used at depth {row['deepest']}: {row['price']:.2g} times the best "
-                "loss there",
+                f"{row['course']}; tuned at depth 3, used at depth {row['deepest']}: {paid}",
             )
         )
     found += _over_width(cells)
