@@ -93,6 +93,7 @@ def test_rank_correlation_is_spearmans_with_ties():
     pairs = np.random.default_rng(0).integers(0, 6, (40, 2))
     assert rank_correlation(pairs) == pytest.approx(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
     assert np.isnan(rank_correlation(np.array([[1, 2], [1, 3]])))
+    assert np.isnan(rank_correlation(np.empty((0, 2))))
 
 
 def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says():

@@ -213,6 +213,12 @@ def test_a_run_that_diverged_early_has_no_cosines_to_judge():
         assert cosines._measure(long)["phase"] == "stable"
 
 
+def test_where_no_run_was_long_enough_nothing_is_said_of_cosines():
+    cells = grid(["nup", "mup"]).assign(phase="diverged", **dict.fromkeys(cosines.MEASURED, np.nan))
+    cells["schedule.rate"], cells["schedule.kappa"] = 0.3, np.nan
+    assert set(verdicts(cosines.claims(cells)).values()) == {UNKNOWN}
+
+
 def test_cosines_identity_and_prediction():
     generator = np.random.default_rng(0)
     cells = grid(["nup", "mup"]).assign(phase="stable", identity_error=1e-12, first_cosine=0.95, late_cosine=0.3)

@@ -175,7 +175,7 @@ def line(x: ArrayLike, y: ArrayLike) -> Estimate:
 def rank_correlation(pairs: np.ndarray) -> float:
     """Spearman's ρ of the two columns of ``pairs``, ties ranked by their mean."""
     first, second = (pd.Series(column).rank().to_numpy() for column in np.asarray(pairs, dtype=float).T)
-    if first.std() == 0 or second.std() == 0:
+    if len(first) < 2 or first.std() == 0 or second.std() == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
 
@@ -183,7 +183,8 @@ def rank_correlation(pairs: np.ndarray) -> float:
 def partial_rank_correlation(triples: np.ndarray) -> float:
     """Spearman's ρ of the first two columns with the third held fixed."""
     both, first, second = (rank_correlation(triples[:, pair]) for pair in ([0, 1], [0, 2], [1, 2]))
-    return float((both - first * second) / np.sqrt((1 - first**2) * (1 - second**2)))
+    left = (1 - first**2) * (1 - second**2)
+    return float((both - first * second) / np.sqrt(left)) if left > 0 else float("nan")
 
 
 def late(values: ArrayLike, share: float = 0.5) -> np.ndarray:

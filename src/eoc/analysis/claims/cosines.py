@@ -14,6 +14,7 @@ from eoc.analysis.claims.base import (
     HOLDS,
     PAPER,
     PARTLY,
+    UNKNOWN,
     Claim,
     Estimate,
     bootstrap,
@@ -30,13 +31,19 @@ from eoc.analysis.claims.drawing import COLOURS, RULES, panels
 from eoc.analysis.claims.reading import SETTING, History, history, last, reduced
 
 EARLY = 30  # steps from which the end is to be predicted
+MEASURED = (
+    *("late_product", "first_cosine", "early_cosine", "late_cosine", "late_previous", "identity_error"),
+    *("early_distance", "kernel_change", "test_accuracy"),
+)
 SLOW = "slow, η·λ₀ = 0.3"
 STABLE, EDGE, BEYOND = PHASES = ("stable", "edge of stability", "catapult")
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: cosines early and late, the distance identity's error, the phase, and what was learned."""
-    return reduced(runs, _measure, (*SETTING, "schedule", "schedule.rate", "schedule.kappa"))
+    kept = reduced(runs, _measure, (*SETTING, "schedule", "schedule.rate", "schedule.kappa"))
+    missing = [name for name in MEASURED if name not in kept]  # no run was long enough
+    return kept.assign(**dict.fromkeys(missing, np.nan))
 
 
 def _measure(columns: History) -> dict[str, float | str]:
@@ -166,6 +173,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         size = abs(measured.value)
         strong = np.isfinite(measured.low) and measured.low * measured.high > 0
         verdict = HOLDS if strong and size >= 0.5 else PARTLY if strong else FAILS
+        verdict = UNKNOWN if np.isnan(measured.value) else verdict
         found.append(
             Claim(
                 name,
@@ -174,8 +182,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "rank correlation at least 0.5 in size, its interval (over settings) without 0; one with 0 refutes it",
                 measured,
                 verdict,
-                f"{partial:.2f} with the rate held fixed, {np.nanmean(within):.2f} within one rule on average; for "
-                f"comparison, the distance travelled in those steps {distance:.2f}, the rate in units of 1/λ "
+                f"{partial:.2f} with the rate held fixed, {pd.Series(within).mean():.2f} within one rule on average; "
+                f"for comparison, the distance travelled in those steps {distance:.2f}, the rate in units of 1/λ "
                 f"{rate:.2f}; {len(known)} runs" + (f", {lost} diverged" if lost else ""),
             )
         )
