@@ -110,12 +110,14 @@ def share(flags: ArrayLike) -> Estimate:
 
 def _where_at_least(true: int, count: int, probability: float) -> float:
     """The share at which so many of ``count`` or more are true with this probability; the probability grows with it."""
+    if not true:
+        return 0.0
     low, high = 0.0, 1.0
-    for _ in range(50 if true else 0):
+    for _ in range(50):
         middle = (low + high) / 2
         terms = (comb(count, k) * middle**k * (1 - middle) ** (count - k) for k in range(true, count + 1))
         low, high = (middle, high) if sum(terms) < probability else (low, middle)
-    return high if true else 0.0
+    return high
 
 
 def bootstrap(

@@ -69,13 +69,13 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def flat(row: pd.Series) -> tuple[Estimate, str]:
+def judged_drift(row: pd.Series) -> tuple[Estimate, str]:
     """A curve's drift, and whether it is within a quarter octave."""
     drift = Estimate(row["drift"], row["low"], row["high"])
-    return drift, still(drift, inside=row["inside"])
+    return drift, judge_still(drift, inside=row["inside"])
 
 
-def still(drift: Estimate, *, inside: bool) -> str:
+def judge_still(drift: Estimate, *, inside: bool) -> str:
     """Whether a drift is within a quarter octave; undecided where a best rate is at an end of those tried."""
     verdict = judge(drift, -0.25, 0.25, slack=0.25)
     return verdict if inside or verdict not in (HOLDS, PARTLY) else UNDECIDED

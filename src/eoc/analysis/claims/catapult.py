@@ -16,7 +16,7 @@ from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 MONOTONE, EDGE, CATAPULT, DEAD, DIVERGED = PHASES = ("monotone", "edge of stability", "catapult", "dead", "diverged")
 SHADES = (BLUE, GREEN, ORANGE, PURPLE, GREY)
 LOST = (DEAD, DIVERGED)
-NOTHING = (0.5, np.log(10))  # losses of outputs 0: half of a one-hot target's squared norm; ten classes' entropy
+ZERO_OUTPUT_LOSSES = (0.5, np.log(10))  # half of a one-hot target's squared norm; ten classes' entropy
 SPIKE, WINDOW = 1.1, 50  # a catapult: within WINDOW steps the loss rises to SPIKE times its least value before
 
 
@@ -34,22 +34,22 @@ def _measure(columns: History) -> dict[str, float | str]:
     begun = loss[:WINDOW]
     spike = float(np.nanmax(begun / np.fmin.accumulate(begun)))
     tail = late(columns["sharpness"])
-    ratio = float(np.median(tail) / start) if len(tail) else float("nan")
+    fallen_to = float(np.median(tail) / start) if len(tail) else float("nan")
     final = float(loss[np.isfinite(loss)][-1])
     phase = CATAPULT if spike > SPIKE else EDGE if level >= 1.9 else MONOTONE
     return {
-        "phase": DEAD if _is_dead(final, ratio) else phase,
+        "phase": DEAD if _is_dead(final, fallen_to) else phase,
         "spike": spike,
         "late_product": level,
         "sharpness": start,
-        "sharpness_ratio": ratio,
+        "sharpness_ratio": fallen_to,
         "final_loss": final,
     }
 
 
 def _is_dead(final_loss: float, sharpness_ratio: float) -> bool:
     """Whether a network ended with outputs 0, to a thousandth of their loss, and next to no curvature."""
-    return sharpness_ratio < 0.03 and any(abs(final_loss / loss - 1) < 1e-3 for loss in NOTHING)
+    return sharpness_ratio < 0.03 and any(abs(final_loss / loss - 1) < 1e-3 for loss in ZERO_OUTPUT_LOSSES)
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from eoc.analysis.claims import lr_transfer
 from eoc.analysis.claims.base import DERIVED, Claim, judge, ratio
-from eoc.analysis.claims.best_rate import at, flat, optima
+from eoc.analysis.claims.best_rate import at, judged_drift, optima
 from eoc.analysis.claims.best_rate import drifts as _drifts
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.style import layer_colours
@@ -37,7 +37,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         depths = sorted(best["model.depth"].unique())
         shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (depths[0], depths[-1]))
         paid = at(of_model[of_model["model.depth"] == depths[-1]], shallow["rate"]).set_index("seed")["loss"]
-        drift, verdict = flat(row)
+        drift, verdict = judged_drift(row)
         price = ratio((paid / deep["loss"]).to_numpy())
         found += [
             Claim(

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, KNOWN, PAPER, Claim, Estimate, judge, line, ratio
-from eoc.analysis.claims.best_rate import CURVE, at, drifts, flat, fresh, optima, still
+from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, judge_still, judged_drift, optima
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, reduced
 from eoc.analysis.style import layer_colours
@@ -53,7 +53,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 source,
                 f"octaves of the best rate per doubling of depth {bound}",
                 measured,
-                judge(measured, low, high, slack=0.25) if low == -np.inf else flat(row)[1],
+                judge(measured, low, high, slack=0.25) if low == -np.inf else judged_drift(row)[1],
                 f"{row['course']}; tuned at depth 3, used at depth {row['deepest']}: {paid}",
             )
         )
@@ -61,7 +61,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     known = table[table["inside"]] if table["inside"].any() else table  # no optimum at an end of the rates tried
     within = known[known["drift"].abs() <= 0.25]
     chosen = (within if len(within) else known).sort_values("loss_deep" if len(within) else "drift", key=abs).iloc[0]
-    measured, verdict = flat(chosen)
+    measured, verdict = judged_drift(chosen)
     found.append(
         Claim(
             "flat_setting",
@@ -95,7 +95,7 @@ def _over_width(cells: pd.DataFrame) -> list[Claim]:
                         source,
                         f"octaves of the best rate per doubling of width within ±0.25, depth {depth}",
                         drift,
-                        still(drift, inside=bool(part["inside"].all())),
+                        judge_still(drift, inside=bool(part["inside"].all())),
                         f"widths {', '.join(str(width) for width in sorted(part['model.width'].unique()))}",
                     )
                 )
@@ -108,7 +108,7 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     best = optima(runs)
     shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (3, row["deepest"]))
     paid = at(runs[runs["model.depth"] == row["deepest"]], shallow["rate"]).set_index("seed")["loss"]
-    drift, verdict = flat(row)
+    drift, verdict = judged_drift(row)
     ratios = (paid / deep["loss"]).to_numpy()
     price = ratio(ratios)
     lost = int(np.isinf(ratios).sum())

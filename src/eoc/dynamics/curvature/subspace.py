@@ -51,7 +51,7 @@ def combined(
     """
     a, b, size = a.to(rows), b.to(rows), rows.shape[1]
     result = torch.empty(len(a), size, dtype=rows.dtype, device=rows.device)
-    piece = _PIECE if rows.device.type == "cpu" else max(size, 1)
+    piece = _PIECE if rows.device.type == "cpu" else size
     for start in range(0, size, piece):
         place = result[:, start : start + piece]
         torch.mm(a, rows[:, start : start + piece], out=place)
