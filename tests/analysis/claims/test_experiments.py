@@ -385,9 +385,11 @@ def test_geometric_schedule_claims():
 
 def test_a_sweep_of_one_length_is_judged_too():
     cells = geometric_cells(1.0, 2.05)
-    cells = cells[cells["trainer.max_steps"] == 600]  # several geometric runs of each seed are then the longest ones
+    cells = cells[cells["trainer.max_steps"] == 600]  # several runs of each seed are then the longest ones
+    slow = cells[cells["schedule"] == "constant"].assign(rule="constant 1/λ₀", product_end=1.95)
+    cells = pd.concat([cells, slow], ignore_index=True)
     found = {claim.name: claim for claim in geometric.claims(cells)}
-    assert found["beyond_constant"].measured.value == pytest.approx((1.5 + 2.5) / 2 - 2.05)
+    assert found["beyond_constant"].measured.value == pytest.approx((1.5 + 2.5) / 2 - (2.05 + 1.95) / 2)
     nothing = {claim.name: claim for claim in geometric.claims(cells[cells["schedule"] == "geometric"])}
     assert nothing["beyond_constant"].verdict == nothing["constant_fades"].verdict == UNKNOWN
 
