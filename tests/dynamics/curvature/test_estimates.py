@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from dynamics.curvature.problems import MatrixOperator, with_spectrum
-from eoc.dynamics.curvature import spectral_density, trace
+from eoc.dynamics.curvature import NonFiniteCurvature, spectral_density, top_eigenpairs, trace
 from eoc.errors import InvalidInput
 
 BULK = torch.linspace(-0.1, 0.1, 290, dtype=torch.float64)
@@ -60,6 +61,28 @@ def test_smoothed_density_integrates_to_one_and_stands_where_the_eigenvalues_are
     assert float(curve.sum()) * step == pytest.approx(1.0, rel=1e-6)
     assert float(curve[grid > 2].sum()) * step == pytest.approx(0.25, abs=0.05)
     assert abs(float(grid[curve.argmax()])) < 0.01
+
+
+def test_of_curvature_at_the_end_of_the_range_both_are_right_or_an_error() -> None:
+    class Diagonal:
+        size, dtype, device, products = 5000, torch.float32, torch.device("cpu"), 0
+        largest = 1.0
+
+        def __call__(self, vectors: Tensor) -> Tensor:
+            return vectors * torch.linspace(0.1, 1.0, self.size) * self.largest
+
+    operator = Diagonal()
+    nodes, total = spectral_density(operator).nodes, trace(operator).value
+    operator.largest = 1e30  # the squares of products overflow, products and their inner products with vectors do not
+    torch.testing.assert_close(spectral_density(operator).nodes / 1e30, nodes, rtol=1e-4, atol=0)
+    assert trace(operator).value == pytest.approx(1e30 * total, rel=1e-4)
+    operator.largest = 3e37
+    with pytest.raises(NonFiniteCurvature, match=r"too large for torch\.float32"):
+        trace(operator)
+    operator.largest = float("inf")  # other people's operators may not look
+    for estimate in (trace, spectral_density, top_eigenpairs):
+        with pytest.raises(NonFiniteCurvature):
+            estimate(operator)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,22 @@ def test_failed_probe_leaves_the_tracker_as_it_was() -> None:
     assert torch.equal(tracker.state_dict()["vectors"][0], before[0])
 
 
+@pytest.mark.parametrize("largest", [1e20, 1e22], ids=["inner products of products", "their squares"])
+def test_curvature_that_grows_out_of_range_between_two_probes_is_an_error(largest: float) -> None:
+    # Found by a network about to diverge: products are finite, their inner products with residuals are not.
+    theta, zeros = torch.ones(20_000, requires_grad=True), torch.zeros(1, 1)
+
+    def operator(halves: torch.Tensor) -> HessianOperator:
+        return HessianOperator(lambda *_: (halves * theta.square()).sum(), [theta], [(zeros, zeros)])
+
+    ramp = torch.linspace(0.1, 1.0, len(theta)) / 2
+    tracker = CurvatureTracker(tolerance=1e-2)
+    tracker.probe(operator(ramp))
+    with pytest.raises(NonFiniteCurvature, match=r"too large for torch\.float32"):
+        tracker.probe(operator(largest * ramp.flip(0)))
+    assert float(tracker.probe(operator(1e12 * ramp.flip(0))).values[0]) == pytest.approx(1e12, rel=1e-2)
+
+
 def test_state_of_another_shape_is_refused() -> None:
     tracker = CurvatureTracker()
     tracker.probe(MatrixOperator(torch.eye(4)))

@@ -89,7 +89,7 @@ def top_eigenpairs(
 
     Raises:
         InvalidInput: an argument is out of range, or ``start`` has another length.
-        NonFiniteCurvature: from the operator.
+        NonFiniteCurvature: from the operator, or inner products overflow.
 
     Source: Saad, "Numerical methods for large eigenvalue problems" (2011), chapters 3 (bounds) and 8 (Davidson).
     """

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eoc.dynamics.curvature.operator import SymmetricOperator
-from eoc.dynamics.curvature.subspace import Rows, inner, norm, orthonormalized, random_vector
+from eoc.dynamics.curvature.subspace import Rows, inner, norm, orthonormalized, random_vector, representable
 from eoc.errors import integer, real
 
 
@@ -49,7 +49,7 @@ def trace(operator: SymmetricOperator, products: int = 30, generator: torch.Gene
 
     Raises:
         InvalidInput: the budget is too small.
-        NonFiniteCurvature: from the operator.
+        NonFiniteCurvature: from the operator, or inner products overflow.
 
     Source: Meyer, Musco, Musco, Woodruff, "Hutch++: optimal stochastic trace estimation" (2021), arXiv:2010.09649.
     """
@@ -66,7 +66,8 @@ def trace(operator: SymmetricOperator, products: int = 30, generator: torch.Gene
                 basis.append(unit[None])
         exact = 0.0
         if len(basis):
-            exact = float(inner(basis.matrix, operator(basis.matrix)).diagonal().sum())
+            inside = inner(basis.matrix, operator(basis.matrix)).cpu()
+            exact = float(representable(inside, operator.dtype).diagonal().sum())
         if len(basis) == operator.size:
             return Trace(exact, 0.0, operator.products - before)
         samples = (torch.randint(2, (third, operator.size), generator=generator) * 2 - 1).to(like)
@@ -74,6 +75,7 @@ def trace(operator: SymmetricOperator, products: int = 30, generator: torch.Gene
             samples = samples - inner(samples, basis.matrix).to(like) @ basis.matrix
         images = operator(samples)
         rest = torch.stack([inner(s[None], i[None])[0, 0] for s, i in zip(samples, images, strict=True)]).cpu()
+        representable(rest, operator.dtype)
         return Trace(exact + float(rest.mean()), float(rest.std()) / math.sqrt(len(rest)), operator.products - before)
 
 
@@ -130,7 +132,7 @@ def spectral_density(
 
     Raises:
         InvalidInput: an argument is out of range.
-        NonFiniteCurvature: from the operator.
+        NonFiniteCurvature: from the operator, or inner products overflow.
 
     Source: Ghorbani, Krishnan, Xiao, "An investigation into neural net optimization via Hessian eigenvalue density"
     (2019), arXiv:1901.10159.
@@ -149,7 +151,7 @@ def spectral_density(
             while vector is not None and len(basis) < steps:
                 basis.append(vector[None])
                 image = operator(vector[None])
-                column = inner(basis.matrix, image)[:, 0].cpu()
+                column = representable(inner(basis.matrix, image)[:, 0].cpu(), operator.dtype)
                 # Rayleigh-Ritz in the Krylov basis: the full column, so that rounding is not amplified.
                 matrix[: len(basis), len(basis) - 1] = matrix[len(basis) - 1, : len(basis)] = column
                 vector = orthonormalized(image[0], basis.matrix)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
-from eoc.dynamics.curvature.operator import NonFiniteCurvature, SymmetricOperator
-from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized, random_vector
+from eoc.dynamics.curvature.operator import SymmetricOperator
+from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized, random_vector, representable
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
 WHICH = tuple(_RANKS)
@@ -100,9 +100,7 @@ class Search:
         rows = head.to(self._U) @ self._W.matrix
         rows.addmm_((self.values[there:count, None] * head).to(self._U), self._V.matrix, alpha=-1)
         self._residuals = torch.cat([self._residuals, rows]) if there else rows
-        self._gram = inner(self._residuals, self._residuals).cpu()
-        if not bool(self._gram.isfinite().all()):
-            raise NonFiniteCurvature(f"the curvature is too large for {self._U.dtype}: its residuals' squares overflow")
+        self._gram = representable(inner(self._residuals, self._residuals).cpu(), self._U.dtype)
         self.norms = self._gram.diagonal().sqrt()
 
     def ritz(self, count: int) -> Tensor:
@@ -220,7 +218,7 @@ class Search:
         products = self._operator(new)
         self.products += len(new)
         self._W.append(products)
-        across, corner = inner(self._V.matrix, products).cpu().split([old, len(new)])
+        across, corner = representable(inner(self._V.matrix, products).cpu(), self._U.dtype).split([old, len(new)])
         self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
         seen = _roughly(torch.cat([new, products]), self._U)
         self._C = torch.cat([self._C, seen[: len(new)]])
@@ -239,4 +237,4 @@ class Search:
 
 def _roughly(a: Tensor, b: Tensor) -> Tensor:
     """Return inner products in the vectors' own precision, at half the cost: enough to predict from, not to report."""
-    return (a @ b.T).cpu().double()
+    return representable((a @ b.T).cpu().double(), a.dtype)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from eoc.dynamics.curvature.operator import NonFiniteCurvature
 
 _BLOCK = 1024  # entries summed in the vectors' own precision before float64 takes over
 _PIECE = 8192  # entries, of some thirty rows, that fit a core's cache
@@ -31,6 +35,17 @@ def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) ->
         right = b[:, :whole].unflatten(1, (blocks, _BLOCK)).permute(1, 2, 0)
         total += (left @ right).sum(0, dtype=torch.float64)
     return total
+
+
+def representable(products: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return inner products of vectors of this dtype.
+
+    Raises:
+        NonFiniteCurvature: the vectors, finite themselves, are so long that some of their inner products overflow.
+    """
+    if not bool(products.isfinite().all()):
+        raise NonFiniteCurvature(f"the curvature is too large for {dtype}: inner products of its products overflow")
+    return products
 
 
 def norm(vector: Float[Tensor, " parameters"]) -> float:
@@ -74,12 +89,20 @@ def orthonormalized(
     Returns:
         (parameters,) of norm 1, orthogonal to ``basis`` to machine precision, or None where nothing is left.
 
+    Raises:
+        NonFiniteCurvature: ``vector`` holds NaN or infinity.
+
     Source: Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt orthogonalization process"
     (2005): twice is enough.
     """
     length = norm(vector)
     if length == 0:
         return None
+    if not math.isfinite(length):  # squares overflow, or entries are not finite
+        vector = vector / vector.abs().max()
+        length = norm(vector)
+        if not math.isfinite(length):
+            raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
     vector = vector / length
     smallest = torch.finfo(vector.dtype).eps ** 0.5
     left = 1.0
