@@ -213,6 +213,28 @@ def test_a_run_that_diverged_early_has_no_cosines_to_judge():
         assert cosines._measure(long)["phase"] == "stable"
 
 
+def test_a_network_that_died_is_in_no_phase_and_predicts_nothing():
+    steps, moving = 300, np.arange(300) < 100  # then outputs, gradient and curvature are 0
+    run = {name: np.where(moving, 0.5, np.nan) for name in ("cosine/cumulative/all", "cosine/previous/all")}
+    run |= {"lr_x_sharpness": np.where(moving, 3.0, 0.0), "update_norm/all": moving.astype(float)}
+    run |= {name: np.ones(steps) for name in ("distance/all", "train/loss", "test/accuracy", "features/kernel_change")}
+    run["features/preactivation_change/layer_1"] = run["features/preactivation_change/layer_2"] = np.ones(steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured = cosines._measure(run)
+    assert measured["phase"] == "dead"
+    assert np.isnan(measured["late_cosine"])
+    living = grid(["nup", "mup"]).assign(late_product=1.0, **{"schedule.rate": 0.3, "schedule.kappa": np.nan})
+    living = living.assign(phase="stable", **dict.fromkeys(("identity_error", "first_cosine", "late_cosine"), 0.5))
+    living["late_previous"], living["kernel_change"] = 0.5, np.linspace(0, 1, len(living))
+    living["early_cosine"] = living["early_distance"] = living["test_accuracy"] = living["kernel_change"]
+    dead = living.assign(phase="dead", late_product=0.0, late_cosine=np.nan, test_accuracy=0.1, kernel_change=0.0)
+    found = {claim.name: claim for claim in cosines.claims(pd.concat([living, dead], ignore_index=True))}
+    for name in ("predicts_features", "predicts_accuracy"):
+        assert found[name].measured.value == pytest.approx(1.0)
+        assert f"{len(living)} runs, {len(dead)} diverged or died" in found[name].remark
+
+
 def test_where_no_run_was_long_enough_nothing_is_said_of_cosines():
     cells = grid(["nup", "mup"]).assign(phase="diverged", **dict.fromkeys(cosines.MEASURED, np.nan))
     cells["schedule.rate"], cells["schedule.kappa"] = 0.3, np.nan

@@ -107,6 +107,9 @@ def test_several_grids_are_run_as_their_union(sweep, tmp_path):
     runs = read_runs(tmp_path / "sweep")
     found = sorted(zip(runs["seed"], runs["optimizer"], strict=True))
     assert found == [(0, "sgd"), (1, "momentum"), (1, "sgd"), (2, "momentum")]
+    assert "others" not in out
+    _, out, _ = sweep("seed=1,5")
+    assert "others    3 runs of other settings lie in the same folder, and count in its tables" in out
 
 
 def test_a_job_that_was_cut_off_goes_on_and_equals_one_that_was_not(sweep, tmp_path, monkeypatch):

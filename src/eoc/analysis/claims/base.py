@@ -196,6 +196,12 @@ def late(values: ArrayLike, share: float = 0.5) -> np.ndarray:
     return tail[np.isfinite(tail)]
 
 
+def median(values: ArrayLike) -> float:
+    """The median, or NaN where there is nothing."""
+    held = np.asarray(values, dtype=float)
+    return float(np.median(held)) if len(held) else float("nan")
+
+
 def exact(value: float) -> Estimate:
     """A value that has no sampling error, such as an extreme over all runs."""
     return Estimate(float(value), float("nan"), float("nan"))

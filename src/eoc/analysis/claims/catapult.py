@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, Claim, Estimate, exact, judge, late, mean, ratio, share, slope
+from eoc.analysis.claims.base import DERIVED, KNOWN, Claim, Estimate, exact, judge, late, mean, median, ratio, share, slope
 from eoc.analysis.claims.drawing import RULES, panels
 from eoc.analysis.claims.reading import SETTING, History, first, reduced
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE
@@ -30,11 +30,11 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 def _measure(columns: History) -> dict[str, float | str]:
     loss = columns["train/loss"]
     start, product = first(columns, "sharpness"), late(columns["lr_x_sharpness"])
-    level = float(np.median(product)) if len(product) else float("nan")
+    level = median(product)
     begun = loss[:WINDOW]
     spike = float(np.nanmax(begun / np.fmin.accumulate(begun)))
     tail = late(columns["sharpness"])
-    fallen_to = float(np.median(tail) / start) if len(tail) else float("nan")
+    fallen_to = median(tail) / start
     final = float(loss[np.isfinite(loss)][-1])
     phase = CATAPULT if spike > SPIKE else EDGE if level >= 1.9 else MONOTONE
     return {

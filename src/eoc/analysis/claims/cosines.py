@@ -22,6 +22,7 @@ from eoc.analysis.claims.base import (
     judge,
     late,
     mean,
+    median,
     partial_rank_correlation,
     rank_correlation,
 )
@@ -37,6 +38,7 @@ MEASURED = (
 )
 SLOW = "slow, η·λ₀ = 0.3"
 STABLE, EDGE, BEYOND = PHASES = ("stable", "edge of stability", "catapult")
+DEAD = "dead"  # outputs, gradient and curvature are 0: such a run moves no more, and its cosine is undefined
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -51,19 +53,18 @@ def _measure(columns: History) -> dict[str, float | str]:
     if len(cosine) <= EARLY + 1:  # it diverged before anything could be predicted
         return {"phase": "diverged"}
     update, distance = columns["update_norm/all"], columns["distance/all"]
-    product = late(columns["lr_x_sharpness"])
     along = np.nansum(cosine[1:-1] * update[1:-1] * distance[1:-1])
     travelled = last(columns, "distance/all") ** 2
     own = np.nansum(update**2)
     moved = [last(columns, name) for name in columns if name.startswith("features/preactivation_change/")][:-1]
-    level = float(np.median(product)) if len(product) else float("nan")
+    level = median(late(columns["lr_x_sharpness"]))
     return {
         "phase": _phase(level),
         "late_product": level,
         "first_cosine": float(cosine[1]),
         "early_cosine": float(np.nanmean(cosine[1 : EARLY + 1])),
-        "late_cosine": float(np.median(late(cosine[:-1]))),
-        "late_previous": float(np.median(late(columns["cosine/previous/all"][:-1]))),
+        "late_cosine": median(late(cosine[:-1])),
+        "late_previous": median(late(columns["cosine/previous/all"][:-1])),
         "identity_error": abs(travelled - own - 2 * along) / travelled,
         "share_along": 2 * along / travelled,
         "early_distance": float(distance[EARLY]),
@@ -75,7 +76,7 @@ def _measure(columns: History) -> dict[str, float | str]:
 
 
 def _phase(level: float) -> str:
-    return STABLE if level < 1.9 else EDGE if level <= 2.1 else BEYOND
+    return DEAD if level == 0 else STABLE if level < 1.9 else EDGE if level <= 2.1 else BEYOND
 
 
 def course_table(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def course_figure(found: pd.DataFrame) -> Figure:
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
     """The course of the cosine, and the test of the hypothesis."""
-    done = cells[cells["status"] == "completed"]
+    done = _alive(cells)
     stable, edge, beyond = (done[done["phase"] == phase] for phase in PHASES)
     found = [
         _claim(
@@ -156,7 +157,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         ),
     ]
     rivals = done.assign(rate=done["schedule.rate"].fillna(done["schedule.kappa"]))
-    setting, lost = [name for name in (*SETTING, "rate") if name != "seed"], int((cells["status"] == "diverged").sum())
+    setting, lost = [name for name in (*SETTING, "rate") if name != "seed"], len(cells) - len(done)
     if "schedule" in rivals:
         setting.append("schedule")
     for name, quantity, words in (
@@ -184,7 +185,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 verdict,
                 f"{partial:.2f} with the rate held fixed, {pd.Series(within).mean():.2f} within one rule on average; "
                 f"for comparison, the distance travelled in those steps {distance:.2f}, the rate in units of 1/λ "
-                f"{rate:.2f}; {len(known)} runs" + (f", {lost} diverged" if lost else ""),
+                f"{rate:.2f}; {len(known)} runs" + (f", {lost} diverged or died" if lost else ""),
             )
         )
     return found
@@ -193,7 +194,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
 def figure(cells: pd.DataFrame) -> Figure:
     """Late cosine against η·λ, and what the early cosine says about the end."""
     drawn, axes = panels(3, "Cosine of new and cumulative updates, one point a run")
-    done = cells[cells["status"] == "completed"]
+    done = _alive(cells)
     for model, part in done.groupby("model", sort=False):
         style: dict[str, Any] = {"s": 14, "color": COLOURS[model], "label": RULES[model], "alpha": 0.8}
         axes[0].scatter(part["late_product"], part["late_cosine"], **style)
@@ -205,6 +206,10 @@ def figure(cells: pd.DataFrame) -> Figure:
     axes[2].set(xlabel=f"cosine, mean of steps 1–{EARLY}", ylabel="final test accuracy")
     axes[0].legend()
     return drawn
+
+
+def _alive(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[(cells["status"] == "completed") & (cells["late_product"] != 0)]
 
 
 def _claim(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, PAPER, Claim, exact, judge, late, mean, ratio
+from eoc.analysis.claims.base import DERIVED, PAPER, Claim, exact, judge, late, mean, median, ratio
 from eoc.analysis.claims.drawing import CYCLE, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, first, last, reduced
 
@@ -43,10 +43,10 @@ def _measure(columns: History) -> dict[str, float]:
         "on_kinks": int(np.isfinite(differences).sum() - np.isfinite(smooth).sum()),
         "kinks_differ": float(np.nanmax(np.where(np.isfinite(smooth), 0.0, differences), initial=0.0)),
         "kinks_end": last(columns, "reference/kinks"),
-        "product_end": float(np.median(end)) if len(end) else float("nan"),
-        "sharpness": float(np.median(late(columns["reference/sharpness"]))) if not empty else float("nan"),
+        "product_end": median(end),
+        "sharpness": median(late(columns["reference/sharpness"])),
         "loss_start": first(columns, "train/loss"),
-        "loss": float(np.median(late(loss))),
+        "loss": median(late(loss)),
         "loss_largest": float(np.max(late(loss))),
         "loss_peak": float(np.nanmax(begun)),
         "train_loss": last(columns, "train/loss"),

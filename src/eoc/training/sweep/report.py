@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from eoc.tracking.run_folder import read_summary
+from eoc.tracking.run_folder import SUMMARY, read_summary
 from eoc.training.sweep.jobs import Job, Outcome
 
 ORDER = ("completed", "diverged", "failed", "running", "missing")
@@ -24,7 +24,10 @@ def report(
     folder: Path,
     planning: float,
 ) -> str:
-    """Say how many jobs completed, diverged, failed and are missing, and each that is not simply completed."""
+    """Say how many jobs completed, diverged, failed and are missing, and each that is not simply completed.
+
+    What else lies in the folder is counted too: another command's jobs, or those of another version of the settings.
+    """
     counts = Counter(outcome.status for outcome in outcomes.values())
     said = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
     rows = [f"{len(jobs)} jobs: {said}"]
@@ -44,6 +47,9 @@ def report(
             f"overhead  {overhead + each:.3f} s a job beside its steps: {each:.3f} s to plan it and {overhead:.3f} s "
             "(median) around the run"
         )
+    others = {path.parent for path in folder.glob(f"*/{SUMMARY}")} - {job.folder for job in jobs}
+    if others:
+        rows.append(f"others    {len(others)} runs of other settings lie in the same folder, and count in its tables")
     rows.append(f"results   {folder}")
     line = "─" * min(max(map(len, rows)), 120)
     return "\n".join([line, *rows, line])
