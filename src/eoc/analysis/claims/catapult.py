@@ -8,7 +8,20 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, Claim, Estimate, exact, judge, late, mean, median, ratio, share, slope
+from eoc.analysis.claims.base import (
+    DERIVED,
+    KNOWN,
+    Claim,
+    Estimate,
+    exact,
+    judge,
+    late,
+    mean,
+    median,
+    ratio,
+    share,
+    slope,
+)
 from eoc.analysis.claims.drawing import RULES, panels
 from eoc.analysis.claims.reading import SETTING, History, first, reduced
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE
