@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence
 
+from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature
 from eoc.dynamics.layer_steps import layer_steps
 from eoc.dynamics.tangent_kernel import kernel_deviation, tangent_kernel
 from eoc.training.callbacks import ReferenceSharpnessCallback
+from eoc.training.callbacks.reference_sharpness import independent_sharpness
 from support import NO_FIGURE, trained
 
 CHECKS = "callbacks=[layer_steps,tangent_kernel,reference_sharpness,curvature]"
@@ -81,6 +85,49 @@ def test_a_network_that_blew_up_has_no_reference(tmp_path: Path):
     blown = trained(tmp_path, *rate, "callbacks=[reference_sharpness,divergence]", EVERY[1])
     assert blown.summary["status"] == "diverged"
     assert math.isfinite(blown.columns["reference/sharpness"][0])
+
+
+def test_a_dead_network_has_the_reference_0(run):
+    module = run.module
+    kept = [weight.detach().clone() for weight in module.network.weights]
+    with torch.no_grad():
+        for weight in module.network.weights:
+            weight.zero_()
+    ReferenceSharpnessCallback().at_end(module)
+    assert module.metrics.pop("reference/sharpness") == 0
+    with torch.no_grad():
+        for weight, before in zip(module.network.weights, kept, strict=True):
+            weight.copy_(before)
+
+
+@pytest.mark.parametrize("products", [True, False], ids=["of products", "already in products"])
+def test_curvature_that_float64_cannot_hold_is_missing(products: bool, run, monkeypatch: pytest.MonkeyPatch):
+    def overflows(*_, **__):
+        raise NonFiniteCurvature
+
+    if not products:
+        monkeypatch.setattr("eoc.training.callbacks.reference_sharpness.independent_sharpness", overflows)
+    module = run.module
+    kept = [weight.detach().clone() for weight in module.network.weights]
+    with torch.no_grad():
+        for weight in module.network.weights:
+            weight.fill_(torch.finfo(torch.float32).max)
+    ReferenceSharpnessCallback().at_end(module)
+    assert "reference/sharpness" not in module.metrics
+    with torch.no_grad():
+        for weight, before in zip(module.network.weights, kept, strict=True):
+            weight.copy_(before)
+
+
+def test_what_arpack_cannot_find_is_missing(monkeypatch: pytest.MonkeyPatch):
+    def gives_up(*_, **__):
+        raise ArpackNoConvergence("no", np.empty(0), np.empty((0, 0)))
+
+    monkeypatch.setattr("eoc.training.callbacks.reference_sharpness.eigsh", gives_up)
+    theta = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    zeros = torch.zeros(1, 1)
+    operator = HessianOperator(lambda *_: theta.square().sum(), [theta], [(zeros, zeros)])
+    assert math.isnan(independent_sharpness(operator))
 
 
 def test_they_can_be_added_to_the_default(tmp_path: Path):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from eoc.data import chunks
-from eoc.dynamics.curvature import HessianOperator
+from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature
 from eoc.errors import real
 from eoc.training.callbacks.base import Measurement
 
@@ -24,6 +25,9 @@ def independent_sharpness(operator: HessianOperator, tolerance: float = 1e-6, se
         operator: products in float64.
         tolerance: relative, as ARPACK understands it.
         seed: of the start.
+
+    Returns:
+        The eigenvalue, 0 of a matrix that is 0 (a dead network's), or NaN where ARPACK gives up or overflows.
     """
 
     def product(vector: np.ndarray) -> np.ndarray:
@@ -32,7 +36,13 @@ def independent_sharpness(operator: HessianOperator, tolerance: float = 1e-6, se
 
     matrix = LinearOperator((operator.size, operator.size), matvec=product, dtype=np.float64)
     start = np.random.default_rng(seed).standard_normal(operator.size)
-    return float(eigsh(matrix, k=1, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)[0])
+    if not product(start).any():  # ARPACK calls it an error
+        return 0.0
+    try:
+        value = float(eigsh(matrix, k=1, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)[0])
+    except ArpackNoConvergence:
+        return float("nan")
+    return value if math.isfinite(value) else float("nan")
 
 
 class ReferenceSharpnessCallback(Measurement):
@@ -78,7 +88,10 @@ class ReferenceSharpnessCallback(Measurement):
         if not all(weight.isfinite().all() for weight in weights):
             return
         operator = HessianOperator(loss, weights, batches, metric=module.network.rates)
-        value = independent_sharpness(operator, self.tolerance, seed=module.step)
+        try:
+            value = independent_sharpness(operator, self.tolerance, seed=module.step)
+        except NonFiniteCurvature:  # even in float64: the loss will not be finite either, and that ends the run
+            return
         self.write(module, "reference/sharpness", torch.tensor(value))
         with torch.no_grad():
             here = module.network.preactivations(data.train_inputs)[:-1]
