@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +26,7 @@ def independent_sharpness(operator: HessianOperator, tolerance: float = 1e-6, se
         seed: of the start.
 
     Returns:
-        The eigenvalue, 0 of a matrix that is 0 (a dead network's), or NaN where ARPACK gives up or overflows.
+        The eigenvalue, 0 of a matrix that is 0 (a dead network's), or NaN where ARPACK gives up.
     """
 
     def product(vector: np.ndarray) -> np.ndarray:
@@ -39,10 +38,9 @@ def independent_sharpness(operator: HessianOperator, tolerance: float = 1e-6, se
     if not product(start).any():  # ARPACK calls it an error
         return 0.0
     try:
-        value = float(eigsh(matrix, k=1, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)[0])
+        return float(eigsh(matrix, k=1, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)[0])
     except ArpackNoConvergence:
         return float("nan")
-    return value if math.isfinite(value) else float("nan")
 
 
 class ReferenceSharpnessCallback(Measurement):
@@ -89,10 +87,11 @@ class ReferenceSharpnessCallback(Measurement):
             return
         operator = HessianOperator(loss, weights, batches, metric=module.network.rates)
         try:
-            value = independent_sharpness(operator, self.tolerance, seed=module.step)
-        except NonFiniteCurvature:  # even in float64: the loss will not be finite either, and that ends the run
+            value = torch.tensor(independent_sharpness(operator, self.tolerance, seed=module.step))
+        except NonFiniteCurvature:  # the loss will not be finite either, and that ends the run
             return
-        self.write(module, "reference/sharpness", torch.tensor(value))
+        if bool(value.isfinite()):
+            self.write(module, "reference/sharpness", value)
         with torch.no_grad():
             here = module.network.preactivations(data.train_inputs)[:-1]
             there = module.network.preactivations(batches[0][0], weights)[:-1]
