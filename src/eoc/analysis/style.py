@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.rcsetup import cycler
 
 # Okabe & Ito's palette, distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
@@ -15,6 +16,7 @@ FEW = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", BLACK, "#999933")  # for nam
 
 STYLE: Any = {
     "font.size": 9,
+    "axes.prop_cycle": cycler(color=FEW),
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.spines.top": False,

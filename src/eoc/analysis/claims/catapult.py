@@ -22,7 +22,7 @@ from eoc.analysis.claims.base import (
     share,
     slope,
 )
-from eoc.analysis.claims.drawing import RULES, panels
+from eoc.analysis.claims.drawing import RULES, label, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, first, reduced
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 
@@ -148,20 +148,17 @@ def figure(cells: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(grid.index)), [str(depth) for depth in grid.index])
         axis.grid(visible=False)
         axis.set(title=f"{RULES[model]}", xlabel="η·λ₀", ylabel="depth l")
-    axes[0].legend(
-        handles=[Patch(color=shade, label=phase) for shade, phase in zip(SHADES, PHASES, strict=True)],
-        fontsize=6,
-        loc="upper left",
-        frameon=True,
-    )
+    shades = [Patch(color=shade, label=phase) for shade, phase in zip(SHADES, PHASES, strict=True)]
+    drawn.legend(handles=shades, loc="outside lower left", ncols=len(PHASES))
     for model in models:
         part = cells[(cells["model"] == model) & ~cells["phase"].isin(LOST)]
         for axis, name in ((axes[-2], "spike"), (axes[-1], "sharpness_ratio")):
-            axis.scatter(part["schedule.rate"], part[name], s=10, label=RULES[model], alpha=0.7)
+            axis.scatter(part["schedule.rate"], part[name], s=10, alpha=0.7, **label(model))
     for axis, title in ((axes[-2], "largest rise of the loss in 50 steps"), (axes[-1], "late λ/λ₀")):
         axis.axvline(2.0, color="black", linewidth=0.8, linestyle=":")
         axis.axhline(1.0, color="black", linewidth=0.5)
         axis.set(title=title, xscale="log", yscale="log", xlabel="η·λ₀", xlim=(rates[0] * 0.9, rates[-1] * 1.1))
+        ticks(axis, [rate for rate in (0.5, 1, 2, 4, 8, 16, 32) if rates[0] <= rate <= rates[-1]])
     axes[-1].legend()
     return drawn
 

@@ -139,6 +139,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     """Σ r_k/η and the output's step/η against depth and width."""
     drawn, axes = panels(2, "Coordinate check: the first step, divided by η", rows=2)
     titles = {"preactivations": "Σ r_k/η over hidden layers", "output": "RMS change of the output/(η·mean residual)"}
+    relatives: set[float] = set()
     for column, quantity in enumerate(RATES):
         for model in [name for name in RULES if name in set(cells["model"])]:
             part = cells[cells["model"] == model]
@@ -147,10 +148,12 @@ def figure(cells: pd.DataFrame) -> Figure:
             across = part[part["model.depth"] == _middle(part["model.depth"])]
             relative = across.assign(relative=across["model.width"] / _middle(part["model.width"]))
             band(axes[2 + column], relative, "relative", quantity, label(model))
+            relatives |= set(relative["relative"])
         for axis, name in ((axes[column], "depth l"), (axes[2 + column], "width, relative to the middle one")):
             axis.set(xscale="log", yscale="log", xlabel=name, title=titles[quantity])
         ticks(axes[column], sorted(cells["model.depth"].unique()))
-    axes[0].legend()
+        ticks(axes[2 + column], sorted(relatives))
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawn
 
 

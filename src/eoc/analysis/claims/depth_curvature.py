@@ -15,7 +15,7 @@ from eoc.analysis.claims.base import (
     judge,
     slopes,
 )
-from eoc.analysis.claims.drawing import RULES, band, label, panels
+from eoc.analysis.claims.drawing import RULES, band, label, panels, ticks
 from eoc.analysis.claims.reading import first, reduced
 
 
@@ -116,8 +116,7 @@ def figure(cells: pd.DataFrame) -> Figure:
         band(axes[2], part, "model.depth", "sharpness", f"νP, {activation}")
     for axis, title in zip(axes, ("rules, relu", "νP, widths m·k^γ", "activations"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="depth l (linear layers)", title=title)
-        axis.set_xticks(depths := sorted(cells["model.depth"].unique()), [str(depth) for depth in depths])
-        axis.minorticks_off()
+        ticks(axis, sorted(cells["model.depth"].unique()))
         axis.legend()
     return drawn
 

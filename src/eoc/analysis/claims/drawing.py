@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
@@ -63,4 +64,19 @@ def band(axis: Axes, cells: pd.DataFrame, x: str, y: str, style: dict[str, Any] 
 def ticks(axis: Axes, values: Sequence[float]) -> None:
     """Exactly these ticks on a logarithmic x axis."""
     axis.set_xticks(list(values), [f"{value:g}" for value in values])
-    axis.minorticks_off()
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def legible(figure: Figure) -> None:
+    """Label logarithmic y axes on which few powers of ten lie at 1, 2 and 5 of each, or else at round numbers."""
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        if axis.get_yscale() != "log" or isinstance(axis.yaxis.get_major_locator(), FixedLocator):
+            continue
+        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high) + 1)
+        choices = (powers, np.outer(powers, (1, 2, 5)).ravel(), np.asarray(MaxNLocator(4).tick_values(low, high)))
+        inside = [values[(values >= low) & (values <= high)] for values in choices]
+        if len(inside[0]) < 3:
+            held = inside[1] if len(inside[1]) >= 3 else inside[2]
+            axis.set_yticks(held, [f"{value:g}" for value in held])
+            axis.yaxis.set_minor_locator(NullLocator())

@@ -23,6 +23,7 @@ from eoc.analysis.claims import (
     lr_transfer,
 )
 from eoc.analysis.claims.base import UNKNOWN, Claim
+from eoc.analysis.claims.drawing import legible
 from eoc.analysis.style import figure_style
 from eoc.analysis.table import read_runs
 
@@ -74,6 +75,7 @@ def draw(experiment: str, cells: pd.DataFrame, results: Path, dataset: str) -> N
             figures[f"{experiment}_course"] = module.course_figure(pd.read_csv(results / f"{experiment}_course.csv"))
         for name, figure in figures.items():
             figure.suptitle(f"{figure.get_suptitle()} · {dataset}", fontsize=10)
+            legible(figure)
             figure.savefig(results / f"{name}.png", dpi=160)
             figure.savefig(results / f"{name}.svg", metadata={"Date": None})
     for name in ("table", "drifts", "checks"):

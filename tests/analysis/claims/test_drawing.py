@@ -1,0 +1,38 @@
+"""What the figures of the experiments have in common."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.ticker import LogLocator
+
+from eoc.analysis.claims.drawing import legible, panels
+
+
+@pytest.mark.parametrize(
+    ("limits", "labels"),
+    [
+        ((0.3, 3.9), ["0.5", "1", "2"]),
+        ((0.03, 0.6), ["0.05", "0.1", "0.2", "0.5"]),
+        ((0.24, 0.41), ["0.25", "0.3", "0.35", "0.4"]),
+    ],
+)
+def test_a_short_logarithmic_axis_has_three_labels_at_least(limits: tuple[float, float], labels: list[str]):
+    figure, (axis,) = panels(1, "title")
+    axis.set(yscale="log", ylim=limits)
+    legible(figure)
+    assert [label.get_text() for label in axis.get_yticklabels()] == labels
+    assert not len(axis.get_yticks(minor=True))
+    assert axis.get_ylim() == pytest.approx(limits)
+
+
+def test_long_axes_linear_ones_and_chosen_ticks_are_left_alone():
+    figure, (long, linear, chosen) = panels(3, "title")
+    long.set(yscale="log", ylim=(1e-3, 1e3))
+    linear.set_ylim(0.3, 3.9)
+    chosen.set(yscale="log", ylim=(0.3, 3.9))
+    chosen.set_yticks([1.0])
+    before = list(linear.get_yticks())
+    legible(figure)
+    assert isinstance(long.yaxis.get_major_locator(), LogLocator)
+    assert list(linear.get_yticks()) == before
+    assert list(chosen.get_yticks()) == [1.0]
