@@ -27,7 +27,7 @@ SCOUTED_2 = f"{SCOUTED}, 2 guards"
 SETTINGS = {
     "as it is (1 guard)": {},
     "2 guards": {"guards": 2},
-    "caution 4": {"caution": 4.0},
+    **{f"caution {caution}": {"caution": float(caution)} for caution in (1, 2, 4)},
     SCOUTED: {"tolerance": 1e-2},
     SCOUTED_2: {"tolerance": 1e-2, "guards": 2},
 }
