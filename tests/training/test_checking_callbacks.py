@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from eoc.dynamics.layer_steps import layer_steps
 from eoc.dynamics.tangent_kernel import kernel_deviation, tangent_kernel
 from eoc.training.callbacks import ReferenceSharpnessCallback
 from eoc.training.callbacks.reference_sharpness import independent_sharpness
+from eoc.training.module import EdgeOfChaosModule
 from support import NO_FIGURE, trained
 
 CHECKS = "callbacks=[layer_steps,tangent_kernel,reference_sharpness,curvature]"
@@ -64,20 +66,26 @@ def test_an_independent_solver_finds_the_same_sharpness(run):
     assert columns["reference/kinks"] == [0] * 9
 
 
-def test_weights_on_a_kink_are_counted(run):
-    module = run.module
+@pytest.fixture
+def module(run) -> Iterator[EdgeOfChaosModule]:
+    """The trained module with nothing measured, whose weights a test may change."""
+    kept = [weight.detach().clone() for weight in run.module.network.weights]
+    run.module.metrics.clear()
+    yield run.module
+    with torch.no_grad():
+        for weight, before in zip(run.module.network.weights, kept, strict=True):
+            weight.copy_(before)
+
+
+def test_weights_on_a_kink_are_counted(module):
     inputs, first = module.dataset.train_inputs, module.network.weights[0]
-    before = first.detach().clone()
     example = inputs[0] / inputs[0].norm()
     with torch.no_grad():  # every preactivation of the first example is 0 but for rounding
         first -= torch.outer(first @ example, example)
         single = module.network.preactivations(inputs)[0][0] > 0
         double = inputs[0].double() @ first.double().T > 0
     ReferenceSharpnessCallback().at_end(module)
-    counted = module.metrics.pop("reference/kinks")
-    with torch.no_grad():
-        first.copy_(before)
-    assert counted >= int((single != double).sum()) > 0
+    assert module.metrics["reference/kinks"] >= int((single != double).sum()) > 0
 
 
 def test_a_network_that_blew_up_has_no_reference(tmp_path: Path):
@@ -87,37 +95,29 @@ def test_a_network_that_blew_up_has_no_reference(tmp_path: Path):
     assert math.isfinite(blown.columns["reference/sharpness"][0])
 
 
-def test_a_dead_network_has_the_reference_0(run):
-    module = run.module
-    kept = [weight.detach().clone() for weight in module.network.weights]
+def test_a_dead_network_has_the_reference_0(module):
     with torch.no_grad():
         for weight in module.network.weights:
             weight.zero_()
     ReferenceSharpnessCallback().at_end(module)
-    assert module.metrics.pop("reference/sharpness") == 0
-    with torch.no_grad():
-        for weight, before in zip(module.network.weights, kept, strict=True):
-            weight.copy_(before)
+    assert module.metrics["reference/sharpness"] == 0
 
 
-@pytest.mark.parametrize("products", [True, False], ids=["of products", "already in products"])
-def test_curvature_that_float64_cannot_hold_is_missing(products: bool, run, monkeypatch: pytest.MonkeyPatch):
-    def overflows(*_, **__):
-        raise NonFiniteCurvature
-
-    if not products:
-        monkeypatch.setattr("eoc.training.callbacks.reference_sharpness.independent_sharpness", overflows)
-    module = run.module
-    kept = [weight.detach().clone() for weight in module.network.weights]
+def test_a_reference_that_float32_cannot_hold_is_missing(module):
     with torch.no_grad():
         for weight in module.network.weights:
             weight.fill_(torch.finfo(torch.float32).max)
-    module.metrics.clear()
     ReferenceSharpnessCallback().at_end(module)
     assert "reference/sharpness" not in module.metrics
-    with torch.no_grad():
-        for weight, before in zip(module.network.weights, kept, strict=True):
-            weight.copy_(before)
+
+
+def test_a_reference_whose_products_overflow_is_missing(module, monkeypatch: pytest.MonkeyPatch):
+    def overflows(*_, **__):
+        raise NonFiniteCurvature
+
+    monkeypatch.setattr("eoc.training.callbacks.reference_sharpness.independent_sharpness", overflows)
+    ReferenceSharpnessCallback().at_end(module)
+    assert "reference/sharpness" not in module.metrics
 
 
 def test_what_arpack_cannot_find_is_missing(monkeypatch: pytest.MonkeyPatch):

@@ -209,7 +209,7 @@ def figure(cells: pd.DataFrame) -> Figure:
 
 
 def _alive(cells: pd.DataFrame) -> pd.DataFrame:
-    return cells[(cells["status"] == "completed") & (cells["late_product"] != 0)]
+    return cells[(cells["status"] == "completed") & (cells["phase"] != DEAD)]
 
 
 def _claim(
