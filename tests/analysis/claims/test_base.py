@@ -116,7 +116,14 @@ def test_seeds_of_one_setting_are_no_further_settings():
 def test_one_seed_has_no_interval():
     found = bootstrap(np.array([[3.0]]), np.mean)
     assert found.value == 3.0
-    assert np.isnan([found.low, found.high]).all()
+    assert (found.low, found.high) == (-np.inf, np.inf)  # nothing is known of its error
+
+
+@pytest.mark.parametrize("one", [mean([0.0]), ratio([1.0]), line([1, 2], [0, 0])], ids=["mean", "ratio", "line"])
+def test_one_value_alone_cannot_hold_nor_fail(one):
+    assert judge(one, one.value - 0.1, one.value + 0.1) == PARTLY
+    assert judge(one, one.value + 1.0, one.value + 2.0) == UNDECIDED
+    assert str(one) == f"{one.value:.3g}"
 
 
 def test_a_partial_rank_correlation_takes_out_what_a_third_quantity_explains():

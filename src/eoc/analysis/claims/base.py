@@ -19,7 +19,7 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95% interval; the interval is NaN where one value is all there is."""
+    """A measured value with its 95% interval: NaN where the value has no sampling error, unbounded where it is one draw."""
 
     value: float
     low: float
@@ -58,8 +58,8 @@ def judge(measured: Estimate, low: float, high: float, slack: float = 0.0) -> st
     """Judge by whether value and interval lie within [low, high].
 
     Holds if both do; partly if the value does, or misses by at most ``slack`` with an interval that reaches in; is
-    undecided if the value misses by more and the interval still reaches in; fails if the interval lies outside. A
-    value without an interval holds, holds partly (within ``slack``), or fails.
+    undecided if the value misses by more and the interval still reaches in; fails if the interval lies outside. An
+    `exact` value holds, holds partly (within ``slack``), or fails; a `lone` one can do neither the first nor the last.
     """
     value = measured.value
     if np.isnan(value):
@@ -85,7 +85,7 @@ def mean(values: ArrayLike) -> Estimate:
         return exact(np.inf)
     centre = float(known.mean())
     if len(known) == 1:
-        return Estimate(centre, np.nan, np.nan)
+        return lone(centre)
     half = _student(len(known) - 1) * float(known.std(ddof=1)) / np.sqrt(len(known))
     return Estimate(centre, centre - half, centre + half)
 
@@ -134,7 +134,7 @@ def bootstrap(
     labels = np.arange(len(rows)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     if len(members) == 1:  # it would be drawn again and again
-        return exact(float(statistic(rows)))
+        return lone(float(statistic(rows)))
     generator = np.random.default_rng(seed)
     picks = generator.integers(0, len(members), size=(draws, len(members)))
     with np.errstate(divide="ignore", invalid="ignore"):  # draws of one row alone may leave it undefined
@@ -168,7 +168,7 @@ def line(x: ArrayLike, y: ArrayLike) -> Estimate:
     value = float(centred @ up / (centred @ centred))
     freedom = len(across) - 2
     if freedom < 1:
-        return exact(value)
+        return lone(value)
     scatter = up - up.mean() - value * centred
     half = _student(freedom) * float(np.sqrt(scatter @ scatter / freedom / (centred @ centred)))
     return Estimate(value, value - half, value + half)
@@ -205,6 +205,11 @@ def median(values: ArrayLike) -> float:
 def exact(value: float) -> Estimate:
     """A value that has no sampling error, such as an extreme over all runs."""
     return Estimate(float(value), float("nan"), float("nan"))
+
+
+def lone(value: float) -> Estimate:
+    """A value whose sampling error is unknown, such as a mean over one seed: its interval is unbounded."""
+    return Estimate(float(value), -np.inf, np.inf)
 
 
 def worst(verdicts: Sequence[str]) -> str:
