@@ -15,6 +15,7 @@ from eoc.analysis.claims.base import (
     UNKNOWN,
     Estimate,
     bootstrap,
+    by_setting,
     judge,
     late,
     line,
@@ -65,6 +66,21 @@ def test_the_interval_of_a_share_is_clopper_and_pearsons(true: int, count: int):
     expected = stats.binomtest(true, count).proportion_ci(0.95, method="exact")
     assert measured.value == true / count
     assert (measured.low, measured.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_runs_of_one_network_count_as_one_observation_of_a_share():
+    measured = share([True] * 30 + [False] * 10, groups=np.repeat(np.arange(4), 10))
+    expected = stats.binomtest(3, 4).proportion_ci(0.95, method="exact")
+    assert (measured.value, measured.low, measured.high) == pytest.approx((0.75, expected.low, expected.high))
+    mixed = share([True, False] * 20, groups=np.repeat(np.arange(5), 8))  # half of each of five: 2.5 of 5
+    assert mixed.value == 0.5
+    assert mixed.low + mixed.high == pytest.approx(1.0)
+    assert share([True] * 2 + [False] * 3).low < mixed.low < share([True] * 3 + [False] * 2).low
+
+
+def test_a_setting_with_more_seeds_weighs_no_more():
+    cells = pd.DataFrame({"depth": [3, 3, 3, 6], "rate": [1.0] * 3 + [NAN], "seed": [0, 1, 2, 0], "y": [1.0, 2, 3, 6]})
+    assert by_setting(cells, "y", ["depth", "rate"]).tolist() == [2.0, 6.0]
 
 
 def test_an_exponent_is_found_exactly():

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from eoc.analysis.claims.__main__ import main
-from eoc.analysis.claims.base import COMPANION, PAPER, UNKNOWN
+from eoc.analysis.claims.base import COMPANION, PAPER, READ, UNKNOWN
 from eoc.analysis.claims.documents import fill
 from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
 from eoc.errors import InvalidInput
@@ -126,7 +126,7 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: s
     copy.write_text(text)
     assert not fill(copy, RESULTS)
     claims = json.loads((RESULTS / "digits" / CLAIMS).read_text())["claims"]
-    shown = [claim for claim in claims if name != "README.md" or claim["source"] in (PAPER, COMPANION)]
+    shown = [claim for claim in claims if name != "README.md" or claim["source"] in (PAPER, READ, COMPANION)]
     assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import betaincinv
 
 HOLDS, PARTLY, UNDECIDED, FAILS, UNKNOWN = "holds", "holds partly", "undecided", "fails", "not measured"
 PAPER, COMPANION, DERIVED, KNOWN = "the paper", "companion paper", "derived here", "earlier work"
+READ = "the paper, as read here"  # its words, made a criterion with formulas that are derived here
 
 # two-sided 95% points of Student's t for 1, 2, … degrees of freedom; beyond them 1.96 + 2.37/ν + 2.8/ν² to 0.1%
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -19,7 +20,7 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95% interval: NaN where the value has no sampling error, unbounded where it is one draw."""
+    """A value with its 95% interval: NaN where the value has no sampling error, unbounded where it is one draw."""
 
     value: float
     low: float
@@ -38,7 +39,7 @@ class Claim:
     Args:
         name: short, unique within its experiment.
         claim: what is claimed, one sentence.
-        source: whose claim it is: `PAPER`, `COMPANION`, `DERIVED` or `KNOWN`.
+        source: whose claim it is: `PAPER`, `READ`, `COMPANION`, `DERIVED` or `KNOWN`.
         criterion: what would have to be measured, with its bounds.
         measured: what was.
         verdict: `HOLDS`, `PARTLY`, `UNDECIDED`, `FAILS`, or `UNKNOWN` where the runs that would tell are missing.
@@ -99,25 +100,19 @@ def ratio(values: ArrayLike) -> Estimate:
     return Estimate(*(float(np.exp(end)) for end in (logs.value, logs.low, logs.high)))
 
 
-def share(flags: ArrayLike) -> Estimate:
-    """The share of true ones with the 95% interval of Clopper and Pearson (1934)."""
+def share(flags: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
+    """The share of true ones with the 95% interval of Clopper and Pearson (1934).
+
+    Those of one group, such as one network at several rates, hang together: they count as one observation.
+    """
     said = np.asarray(flags, dtype=bool)
-    count, true = len(said), int(said.sum())
-    if not count:
+    if not len(said):
         return exact(np.nan)
-    return Estimate(true / count, _where_at_least(true, count, 0.025), _where_at_least(true + 1, count, 0.975))
-
-
-def _where_at_least(true: int, count: int, probability: float) -> float:
-    """The share at which so many of ``count`` or more are true with this probability; the probability grows with it."""
-    if not true:
-        return 0.0
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        terms = (comb(count, k) * middle**k * (1 - middle) ** (count - k) for k in range(true, count + 1))
-        low, high = (middle, high) if sum(terms) < probability else (low, middle)
-    return high
+    count = len(said) if groups is None else len(np.unique(np.asarray(groups)))
+    true = float(said.mean()) * count
+    low = betaincinv(true, count - true + 1, 0.025) if true > 0 else 0.0
+    high = betaincinv(true + 1, count - true, 0.975) if true < count else 1.0
+    return Estimate(float(said.mean()), float(low), float(high))
 
 
 def bootstrap(
@@ -142,6 +137,11 @@ def bootstrap(
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(statistic(rows)), float(low), float(high))
+
+
+def by_setting(cells: pd.DataFrame, quantity: str, setting: Sequence[str]) -> np.ndarray:
+    """A quantity's mean over the seeds of every setting: seeds of one setting are no independent settings."""
+    return cells.groupby(list(setting), dropna=False, sort=False)[quantity].mean().to_numpy(dtype=float)
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:

@@ -125,4 +125,4 @@ def at(runs: pd.DataFrame, rates: pd.Series) -> pd.DataFrame:
 
 def _price(deepest: pd.DataFrame, rates: pd.Series, losses: pd.Series) -> float:
     """Loss at the largest depth with the rate that was best at the smallest, over the best loss there."""
-    return float(at(deepest, rates)["loss"].mean() / centre(losses))
+    return centre(at(deepest, rates)["loss"].fillna(np.inf)) / centre(losses)

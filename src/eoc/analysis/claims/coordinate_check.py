@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, Claim, judge, mean, slope, slopes
+from eoc.analysis.claims.base import DERIVED, Claim, judge, mean, ratio, slope, slopes
 from eoc.analysis.claims.drawing import RULES, band, label, panels, ticks
 from eoc.analysis.claims.reading import History, by_layer, first, reduced
 
@@ -101,7 +101,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "only the mean residual is divided out; shallow networks also move what differs between inputs",
             )
         )
-        measured = mean(part[part["model.depth"] == part["model.depth"].max()]["unevenness"])
+        measured = ratio(part[part["model.depth"] == part["model.depth"].max()]["unevenness"])
         found.append(
             Claim(
                 "nup_shares",

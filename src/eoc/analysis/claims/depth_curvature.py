@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import (
     DERIVED,
-    PAPER,
+    READ,
     Claim,
     Estimate,
     bootstrap,
@@ -34,7 +34,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             Claim(
                 f"nup_flat_{activation}",
                 f"νP: depth needs no smaller rate at initialization: λ_0 does not grow with depth ({activation}).",
-                PAPER,
+                READ,
                 "exponent of λ_0 in depth at most 0.15",
                 measured,
                 judge(measured, -np.inf, 0.15, slack=0.15),

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, PAPER, Claim, exact, judge, late, mean, median, ratio
+from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, exact, judge, late, mean, median, ratio
 from eoc.analysis.claims.drawing import CYCLE, panels, ticks
-from eoc.analysis.claims.reading import SETTING, History, first, last, reduced
+from eoc.analysis.claims.reading import SETTING, History, final_loss, first, last, reduced
 
 OURS = ("schedule.rate", "schedule.kappa", "schedule.interval", "schedule.smoothing", "schedule.cooldown")
 BEGUN = 0.02  # share of a run after which a loss that is above its start counts as unbounded
@@ -49,7 +49,7 @@ def _measure(columns: History) -> dict[str, float]:
         "loss": median(late(loss)),
         "loss_largest": float(np.max(late(loss))),
         "loss_peak": float(np.nanmax(begun)),
-        "train_loss": last(columns, "train/loss"),
+        "train_loss": final_loss(columns),
         "test_loss": last(columns, "test/loss"),
         "test_accuracy": last(columns, "test/accuracy"),
     }
@@ -85,7 +85,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             Claim(
                 name,
                 f"With a probe at every step the geometric schedule holds η·λ at κ (runs {words}).",
-                PAPER,
+                DERIVED,
                 "largest |η·λ/κ − 1| of the second half, λ by an independent solver, at most 0.02",
                 measured := exact(float((strays - 1).abs().max())),
                 judge(measured, 0.0, 0.02, slack=0.02),
@@ -109,7 +109,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         Claim(
             "prolongs",
             f"The geometric schedule stays in the catapult band to the end of a run of {steps[-1]} steps.",
-            PAPER,
+            READ,
             "smallest η·λ of the second half, λ by an independent solver, above 2",
             measured := exact(float(held["reference_smallest"].min())),
             judge(measured, 2.0, np.inf),
@@ -119,7 +119,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         Claim(
             "bounded",
             "Meanwhile the loss stays bounded.",
-            PAPER,
+            READ,
             "largest loss after the first 2% of the run over the first loss, at most 1",
             measured := exact(float((held["loss_peak"] / held["loss_start"]).max())),
             judge(measured, 0.0, 1.0, slack=0.5),
@@ -129,7 +129,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         Claim(
             "constant_fades",
             "At a constant rate from the same start the catapult fades: η·λ falls back to 2.",
-            PAPER,
+            KNOWN,
             f"median η·λ of the last tenth of {steps[-1]} steps within 2 ± 0.2",
             measured := mean(fading["product_end"]),
             judge(measured, 1.8, 2.2, slack=0.6),

@@ -6,25 +6,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, PAPER, Claim, Estimate, judge, line, ratio
+from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, Estimate, judge, line, ratio
 from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, judge_still, judged_drift, optima
 from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
-from eoc.analysis.claims.reading import SETTING, History, reduced
+from eoc.analysis.claims.reading import SETTING, final_loss, reduced
 from eoc.analysis.style import layer_colours
-
-LAST = 6  # final steps over which the loss is averaged: at large rates it bounces
 
 
 def cells(runs: pd.DataFrame, rate: str = "schedule.rate") -> pd.DataFrame:
     """One row a run: its rate and the geometric mean of the last losses, infinite if it diverged."""
-    kept = reduced(runs, _measure, (*SETTING, rate))
+    kept = reduced(runs, lambda columns: {"loss": final_loss(columns)}, (*SETTING, rate))
     kept.loc[kept["status"] != "completed", "loss"] = np.inf
     return kept
-
-
-def _measure(columns: History) -> dict[str, float]:
-    with np.errstate(invalid="ignore", divide="ignore"):  # a loss may be 0 but for rounding
-        return {"loss": float(np.exp(np.log(columns["train/loss"][-LAST:]).mean()))}
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
@@ -34,7 +27,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     plain = table[table["model.richness"] == 1.0].set_index("model")
     found = []
     for model, low, high, source, says in (
-        ("nup", -0.25, 0.25, PAPER, "depth needs no smaller learning rate in training"),
+        ("nup", -0.25, 0.25, READ, "depth needs no smaller learning rate in training"),
         ("nup_growth_1_5", -0.25, 0.25, DERIVED, "the best rate does not move with depth"),
         ("nup_growth_0", -0.25, 0.25, DERIVED, "the best rate does not move with depth"),
         ("mup_inverse_depth", -0.25, 0.25, DERIVED, "the best rate does not move with depth"),
@@ -107,7 +100,8 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     runs = cells[fresh(cells)]
     best = optima(runs)
     shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (3, row["deepest"]))
-    paid = at(runs[runs["model.depth"] == row["deepest"]], shallow["rate"]).set_index("seed")["loss"]
+    deepest = runs[runs["model.depth"] == row["deepest"]]
+    paid = at(deepest, shallow["rate"]).set_index("seed")["loss"]
     drift, verdict = judged_drift(row)
     ratios = (paid / deep["loss"]).to_numpy()
     price = ratio(ratios)
@@ -131,9 +125,17 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
             f"loss at depth {row['deepest']} with the best rate of depth 3 over that with its own best, at most 1.1",
             price,
             judge(price, 0.0, 1.1, slack=0.1),
-            said + (f"; {lost} of them diverge at that rate" if lost else ""),
+            f"{said}; {_common(deepest, paid)}" + (f"; {lost} of them diverge at that rate" if lost else ""),
         ),
     ]
+
+
+def _common(runs: pd.DataFrame, paid: pd.Series) -> str:
+    """What was paid, over the loss at the rate that is best for all seeds together."""
+    losses = runs.pivot_table(index="seed", columns="schedule.rate", values="loss", dropna=False).fillna(np.inf)
+    with np.errstate(divide="ignore"):
+        best = np.log(losses).mean().idxmin()
+    return f"over the loss at the one rate that is best for all of them {ratio((paid / losses[best]).to_numpy())}"
 
 
 def figure(cells: pd.DataFrame) -> Figure:

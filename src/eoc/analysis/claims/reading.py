@@ -11,6 +11,7 @@ import pandas as pd
 from eoc.tracking.run_folder import read_metrics
 
 History = dict[str, np.ndarray]
+FINAL = 6  # steps over which a final loss is averaged, an even number: it bounces with period two
 SETTING = ("model", "model.depth", "model.width", "model.growth", "model.richness", "model.activation", "seed")
 
 
@@ -36,6 +37,12 @@ def first(columns: History, name: str) -> float:
 def last(columns: History, name: str) -> float:
     """The last defined value of a column; NaN if there is none."""
     return _end(columns, name, -1)
+
+
+def final_loss(columns: History) -> float:
+    """Geometric mean of the train loss over the last steps; at large rates it bounces."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # a loss may be 0 but for rounding
+        return float(np.exp(np.log(columns["train/loss"][-FINAL:]).mean()))
 
 
 def by_layer(columns: History, prefix: str, row: int = 0) -> np.ndarray:
