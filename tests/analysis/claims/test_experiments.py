@@ -246,7 +246,8 @@ def test_both_sides_of_a_bounce_count():
     odd = steps % 2 == 1
     run = {"cosine/cumulative/all": np.where(odd, -0.265, 0.243), "cosine/previous/all": np.full(301, -0.98)}
     run |= {name: np.ones(301) for name in ("update_norm/all", "distance/all", "test/accuracy")}
-    run |= {f"features/{name}": np.ones(301) for name in ("kernel_change", *map("preactivation_change/{}".format, "ab"))}
+    moved = ("kernel_change", "preactivation_change/layer_1", "preactivation_change/layer_2")
+    run |= {f"features/{name}": np.ones(301) for name in moved}
     run |= {"train/loss": np.where(odd, 4.0, 1.0)}
     run["lr_x_sharpness"] = np.where(steps % 3 == 0, np.where(odd, 4.44, 1.58), np.nan)  # a probe every third step
     measured = cosines._measure(run)
