@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, jacrev
 
+from eoc.data import digits
 from eoc.dynamics.tangent_kernel import infinite_tangent_kernel, kernel_deviation, tangent_kernel
 from eoc.model import MLP, PARAMETERIZATIONS
 from layerwise import sphere
@@ -67,3 +68,25 @@ def test_richness_leaves_the_limit(richness):
     torch.testing.assert_close(rich, plain)
     # νP: each of the l parts weighs 1/(l−1); the kernel's diagonal is l/(l−1)
     torch.testing.assert_close(plain.diagonal(), torch.full((4,), 4 / 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "apart"),
+    [(0.5, 0.5, (8.7, 20, 45, 95)), (0.0, 1.0, (23, 51, 103, 159))],
+)
+def test_in_a_batch_later_layers_move_outputs_together_and_first_ones_hardly_do(a, b, apart):
+    inputs = digits(n_train=200).train_inputs.double()
+    gain = 1 / (a**2 + b**2)  # squared
+    parts, rho = [], (inputs @ inputs.T / inputs.shape[1]).clamp(-1, 1)
+    for depth in range(1, 18):
+        parts.append(rho)
+        if depth in (3, 5, 9, 17):
+            network = MLP(64, 10, parameterization="ntp", depth=depth, width=4, growth=0.0, activation=[a, b])
+            torch.testing.assert_close(sum(parts), infinite_tangent_kernel(network, inputs))
+            tops = [float(torch.linalg.eigvalsh(part)[-1]) for part in parts]
+            assert max(tops) / min(tops) == pytest.approx(apart[(3, 5, 9, 17).index(depth)], rel=0.02)
+            assert 1 <= sum(tops) / float(torch.linalg.eigvalsh(sum(parts))[-1]) < 1.045
+        asin = rho.asin()
+        parts = [part * gain * (a**2 + b**2 * 2 / math.pi * asin) for part in parts]
+        rho = gain * (a**2 * rho + b**2 * 2 / math.pi * ((1 - rho**2).clamp_min(0).sqrt() + rho * asin))
+        rho = rho.clamp(-1, 1)
