@@ -82,10 +82,11 @@ def test_in_a_batch_later_layers_move_outputs_together_and_first_ones_hardly_do(
         parts.append(rho)
         if depth in (3, 5, 9, 17):
             network = MLP(64, 10, parameterization="ntp", depth=depth, width=4, growth=0.0, activation=[a, b])
-            torch.testing.assert_close(sum(parts), infinite_tangent_kernel(network, inputs))
+            whole = infinite_tangent_kernel(network, inputs)
+            torch.testing.assert_close(sum(parts), whole, rtol=1e-6, atol=1e-6)  # √(1 − ρ²) near ρ = 1
             tops = [float(torch.linalg.eigvalsh(part)[-1]) for part in parts]
             assert max(tops) / min(tops) == pytest.approx(apart[(3, 5, 9, 17).index(depth)], rel=0.02)
-            assert 1 <= sum(tops) / float(torch.linalg.eigvalsh(sum(parts))[-1]) < 1.045
+            assert 1 <= sum(tops) / float(torch.linalg.eigvalsh(whole)[-1]) < 1.045
         asin = rho.asin()
         parts = [part * gain * (a**2 + b**2 * 2 / math.pi * asin) for part in parts]
         rho = gain * (a**2 * rho + b**2 * 2 / math.pi * ((1 - rho**2).clamp_min(0).sqrt() + rho * asin))
