@@ -535,6 +535,12 @@ def test_the_mode_of_wandb(refused, monkeypatch):
     assert said == f"logger.wandb.mode=foo is not possible: {rule}."
 
 
+def test_the_tags_of_wandb(refused):
+    assert refused("logger=default", "logger.wandb.tags=null") == (
+        "logger.wandb.tags=null is not possible: it must be a list of texts, [a,b]."
+    )
+
+
 def test_debug_goes_with_any_logger_and_without_callbacks(program):
     code, out, err = program("debug=default", "logger=csv", "callbacks=none", "trainer.max_steps=2", quiet=False)
     assert (code, err) == (0, "")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY
 from eoc.training.random_state import random_state, restore_random_state
 from support import NO_FIGURE, Crash, Run, crash_at, trained
@@ -174,3 +175,50 @@ def test_a_torn_row_is_left_behind(tmp_path: Path) -> None:
     with (tmp_path / "cut" / METRICS).open("a") as file:
         file.write("1")  # of "10,…"
     assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
+
+
+STEADY = (NO_FIGURE, "callbacks.checkpoint.every=4", "schedule=constant")
+
+
+def test_a_run_does_not_go_on_from_another_runs_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Crash):
+        trained(folder, *STEADY, "seed=0", then=crash_at(6))  # leaves a checkpoint of step 4
+    with pytest.raises(Crash):
+        trained(folder, *STEADY, "seed=1", then=crash_at(1))  # leaves none of its own
+    run, whole = trained(folder, *STEADY, "seed=1"), trained(tmp_path / "whole", *STEADY, "seed=1")
+    assert run.columns["step"] == list(range(9))
+    assert all(torch.equal(one, other) for one, other in zip(run.path[-1], whole.path[-1], strict=True))
+
+
+def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Crash):
+        trained(folder, *STEADY, then=crash_at(6))
+    for wrong in ("model.richness=-1", "curvature.max_products=3"):  # the second is refused with all callbacks in place
+        with pytest.raises(InvalidInput, match=wrong.partition("=")[0]):
+            trained(folder, *STEADY, wrong)
+    assert len(trained(folder, *STEADY).path) == 5  # θ_4 to θ_8
+
+
+def test_a_run_may_go_on_in_its_own_folder_with_other_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Crash):
+        trained(folder, *STEADY, then=crash_at(6))
+    further = trained(folder, *STEADY, "trainer.max_steps=10", ckpt_path=folder / CHECKPOINT)
+    assert further.columns["step"] == list(range(11))
+    assert len(further.path) == 7  # θ_4 to θ_10
+
+
+@pytest.mark.filterwarnings("ignore:.*not known to curvature.tolerance")
+def test_the_first_loss_and_the_count_of_loose_probes_come_back(tmp_path: Path) -> None:
+    # A loss bound refers to the loss at θ_0, and what was counted before the cut counts in the end.
+    loose = [*STEADY, "curvature.max_products=6", "curvature.tolerance=1e-6"]
+    whole = trained(tmp_path / "whole", *loose)
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *loose, then=crash_at(6))
+    run = trained(tmp_path / "run", *loose)
+    assert run.summary["unconverged_probes"] == whole.summary["unconverged_probes"] > 4
+    state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["callbacks"]
+    firsts = [value["first"] for name, value in state.items() if "Divergence" in name]
+    assert firsts == pytest.approx([whole.columns["train/loss"][0]])

@@ -88,7 +88,8 @@ def _band(axis: Axes, curve: list[tuple[Any, Estimate]], label: str, colour: Any
     x = [place for place, _ in curve]
     axis.plot(x, [each.value for _, each in curve], color=colour, label=label, marker=marker, markersize=3)
     low, high = [each.low for _, each in curve], [each.high for _, each in curve]
-    axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)  # one run has no interval: a gap
+    bounded = np.isfinite(low) & np.isfinite(high)  # of one run the interval is unbounded: a gap
+    axis.fill_between(x, low, high, where=bounded, color=colour, alpha=0.2, linewidth=0)
 
 
 def _crosses(axis: Axes, runs: pd.DataFrame, x: str, colour: Any, edge: float) -> None:

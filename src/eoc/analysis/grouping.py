@@ -65,7 +65,8 @@ def grouped(runs: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd
         row = {**values, "runs": len(done), "diverged": diverged, "others": len(part) - len(done) - diverged}
         for metric in metrics:
             estimate = mean(pd.to_numeric(done[metric], errors="coerce"))
-            row |= {metric: estimate.value, f"± {metric}": estimate.high - estimate.value}
+            half = estimate.high - estimate.value
+            row |= {metric: estimate.value, f"± {metric}": half if np.isfinite(half) else np.nan}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -64,7 +64,7 @@ class WandbLog(Logger):
         super().__init__()
         if mode not in MODES:
             raise InvalidInput("mode", mode, f"it must be one of {', '.join(MODES)} (WANDB_MODE sets the default)")
-        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
             raise InvalidInput("tags", tags, "it must be a list of texts, [a,b]")
         self.mode = mode
         self.settings: dict[str, Any] = {

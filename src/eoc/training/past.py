@@ -86,6 +86,11 @@ def last_checkpoint(folder: Path, max_steps: int) -> Path | None:
     return checkpoint if step < max_steps else None
 
 
+def is_new(folder: Path) -> bool:
+    """Whether no run has begun in ``folder`` yet."""
+    return not (folder / SETTINGS).exists()
+
+
 def begin(folder: Path, identity: str, resolved: dict[str, Any]) -> None:
     """Leave ``config.json``, and take back what an earlier attempt said of its end."""
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}

@@ -23,6 +23,7 @@ from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
+from eoc.training.callbacks.own_folder import OwnFolder
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
@@ -35,6 +36,7 @@ from eoc.training.past import (
     finished_value,
     in_queue,
     in_sweep,
+    is_new,
     last_checkpoint,
     leads,
     value_of,
@@ -91,7 +93,7 @@ def run(config: DictConfig) -> float:
 def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:
     settings = {key: resolved[key] for key in KEPT}
     goes_on = config.sweep.resume and was_here(folder, own)
-    if leads():
+    if leads() and is_new(folder):
         begin(folder, own, resolved)
 
     torch.manual_seed(config.seed)
@@ -99,7 +101,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     loggers = build_loggers(config)
     describe(loggers, config)
     queued = [Requeued()] if in_queue() else []
-    trainer = build_trainer(config, [*callbacks, *queued], loggers)
+    own_folder = OwnFolder(folder, own, resolved)
+    trainer = build_trainer(config, [*callbacks, *queued, own_folder], loggers)
     module = build_module(config)  # last, since it may load or download data
     module.settings = settings
     check_objective(config.objective, module, callbacks)
@@ -119,6 +122,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
                 logger.resume(resumed.loggers[logger.name])
             if isinstance(logger, TensorBoardLog):
                 logger.resume(before=resumed.step)
+    own_folder.source = checkpoint
     for logger in loggers:
         logger.log_hyperparams(resolved)
 

@@ -82,10 +82,15 @@ class CurvatureTracker:
             NonFiniteCurvature: a product was not finite; the tracker stays as it was.
         """
         start = self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None
-        if scout is None or start is None:
-            found = self._search(operator, self.tolerance, start, self.caution)
-        else:
-            found = self._scouted(operator, scout, start)
+        random = self._generator.get_state()
+        try:
+            if scout is None or start is None:
+                found = self._search(operator, self.tolerance, start, self.caution)
+            else:
+                found = self._scouted(operator, scout, start)
+        except BaseException:
+            self._generator.set_state(random)
+            raise
         if len(self._memories) == 2:
             held = [self._held(memory, found.vectors) for memory in self._memories]
             self._lag = 2 if held[1] > held[0] else 1
