@@ -91,3 +91,8 @@ def test_in_a_batch_later_layers_move_outputs_together_and_first_ones_hardly_do(
         parts = [part * gain * (a**2 + b**2 * 2 / math.pi * asin) for part in parts]
         rho = gain * (a**2 * rho + b**2 * 2 / math.pi * ((1 - rho**2).clamp_min(0).sqrt() + rho * asin))
         rho = rho.clamp(-1, 1)
+
+
+def test_a_deep_limit_whose_correlations_round_beyond_one_is_finite():
+    inputs = sphere(5, 6)
+    assert infinite_tangent_kernel(net(depth=8, activation=[0.3, 0.7]), inputs).isfinite().all()

@@ -52,3 +52,8 @@ def test_cosine_agrees_with_pytorch() -> None:
         assert ours.rate(t) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
         optimizer.step()
         theirs.step()
+
+
+def test_beyond_its_length_a_decay_stays_down() -> None:
+    schedule = Cosine(rate=1.0, unit="absolute", total_steps=10, final_fraction=0.1)
+    assert [schedule.rate(step) for step in (10, 13, 20)] == pytest.approx([0.1] * 3)

@@ -127,3 +127,11 @@ def test_the_source_is_what_it_asks_for_and_one_of_two() -> None:
     assert Geometric(source="critical").source == "critical"
     with pytest.raises(InvalidInput, match=r"source='?gradient'? .*hessian.*critical"):
         Geometric(source="gradient")
+
+
+def test_a_sharpness_that_is_told_twice_counts_once() -> None:
+    schedule = Geometric(kappa=2.0, smoothing=2)
+    schedule.tell(0, sharpness=1.0)
+    schedule.tell(1, sharpness=3.0)
+    schedule.tell(1, sharpness=3.0)
+    assert schedule.rate(1) == 1.0  # 2 over the mean of 1 and 3

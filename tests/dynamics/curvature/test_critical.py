@@ -73,3 +73,12 @@ def test_bad_arguments_are_refused(arguments) -> None:
         critical_sharpness(lambda *_: theta.sum(), [theta], [torch.ones(2)], ZEROS, **arguments)
     with pytest.raises(InvalidInput):
         critical_sharpness(lambda *_: theta.sum(), [theta], [torch.ones(3)], ZEROS, 1.0)
+
+
+def test_a_step_beyond_the_finite_counts_as_risen() -> None:
+    theta = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    found = critical_sharpness(  # falls up to 0.7, is NaN beyond
+        lambda *_: -theta.sum() + 0 * (0.7 - theta.sum()).sqrt(), [theta], [-torch.ones(1)], ZEROS, 1.0, tolerance=1e-3
+    )
+    assert found.converged
+    assert found.lower <= 0.7 <= found.upper

@@ -273,3 +273,18 @@ def test_with_caution_a_risen_pair_is_found_in_a_guard_whose_residual_is_below_t
     careful = top_eigenpairs(operator, tolerance=1e-2, start=memory, caution=4.0)
     assert float(careful.values[0]) == pytest.approx(10.3, rel=1e-3)
     assert careful.products <= trusting.products + 2
+
+
+def test_a_search_that_starts_over_on_a_part_of_its_basis_keeps_what_it_remembers_right() -> None:
+    # Uniform spectrum and a memory of a matrix 1% away: the basis fills and is cut back several times.
+    generator = torch.Generator().manual_seed(1)
+    base, memory = with_spectrum(torch.linspace(0, 1, 300)), None
+    for _ in range(3):
+        noise = torch.randn(300, 300, generator=generator, dtype=torch.float64)
+        matrix = base + 0.005 * (noise + noise.T)
+        found = top_eigenpairs(MatrixOperator(matrix), 2, start=memory, tolerance=1e-6, max_products=400)
+        memory = found.memory
+        gram = memory.vectors @ memory.vectors.T
+        torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64), rtol=0, atol=1e-10)
+        torch.testing.assert_close(found.values, torch.linalg.eigvalsh(matrix).flip(0)[:2], rtol=1e-6, atol=0)
+        assert found.converged

@@ -27,10 +27,11 @@ def test_trace_of_few_outliers_is_nearly_exact_and_its_error_is_honest() -> None
 
 def test_trace_is_unbiased() -> None:
     matrix = with_spectrum(torch.linspace(-1, 2, 60))
-    values = torch.tensor(
-        [trace(MatrixOperator(matrix), 12, torch.Generator().manual_seed(s)).value for s in range(300)]
-    )
+    found = [trace(MatrixOperator(matrix), 12, torch.Generator().manual_seed(s)) for s in range(300)]
+    values = torch.tensor([each.value for each in found])
     assert abs(float(values.mean()) - float(matrix.trace())) < 4 * float(values.std()) / 300**0.5
+    said = torch.tensor([each.standard_error for each in found]).square().mean().sqrt()
+    assert float(said) == pytest.approx(float(values.std()), rel=0.25)  # neither too small nor too large
 
 
 def test_trace_with_every_direction_multiplied_is_exact() -> None:

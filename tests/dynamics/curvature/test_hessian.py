@@ -238,3 +238,27 @@ def test_bfloat16_products_serve_no_training_step_and_no_float64() -> None:
     exact = [w.detach().double().requires_grad_() for w in weights]
     with pytest.raises(InvalidInput, match=r"it is for parameters of float32, these are of torch\.float64"):
         HessianOperator(loss, exact, [(x, y)], autocast=torch.bfloat16)
+
+
+def test_the_sum_over_many_chunks_does_not_cost_digits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4000, 1, generator=generator) + 0.5
+    theta = torch.ones(1, requires_grad=True)
+
+    def loss(inputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (theta * inputs).square().mean()
+
+    batches = list(zip(x.split(1), x.split(1), strict=True))
+    found = HessianOperator(loss, [theta], batches)(torch.ones(1, 1))
+    assert float(found) == pytest.approx(float(x.double().square().mean()), rel=2e-7)
+
+
+def test_a_block_is_summed_over_the_processes_too() -> None:
+    weights, x, y = small_problem()
+    forward = network(torch.tanh, (0.4, 0.6, 0.5))
+    halved = HessianOperator(
+        lambda a, b: mse(forward(weights, a), b), weights, [(x, y)], reduce=lambda products: products.mul_(0.5)
+    )
+    plain = HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)])
+    vectors = torch.randn(2, weights[0].numel(), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(halved.block([0])(vectors), 0.5 * plain.block([0])(vectors))

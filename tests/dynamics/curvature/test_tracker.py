@@ -171,3 +171,31 @@ def test_state_of_another_shape_is_refused() -> None:
 def test_bad_arguments_are_refused(arguments) -> None:
     with pytest.raises(InvalidInput):
         CurvatureTracker(**arguments)
+
+
+def test_a_resumed_tracker_knows_the_period_and_the_random_state() -> None:
+    spectrum = [10.0, 9.0, 8.0, *torch.linspace(0, 7, 117).tolist()]
+    sides = [MatrixOperator(with_spectrum(spectrum, seed=seed)) for seed in (1, 2)]
+    tracker = CurvatureTracker()
+    for step in range(7):
+        tracker.probe(sides[step % 2])
+    state = tracker.state_dict()
+    assert state["lag"] == 2
+    resumed = CurvatureTracker(seed=5)
+    resumed.load_state_dict(state)
+    found, expected = resumed.probe(sides[1]), tracker.probe(sides[1])
+    assert found.products == expected.products < 6
+    assert torch.equal(found.vectors, expected.vectors)
+    away = MatrixOperator(-sides[0].matrix)  # nothing remembered helps: it starts cold, from random vectors
+    assert torch.equal(resumed.probe(away).vectors, tracker.probe(away).vectors)
+    assert torch.equal(resumed.state_dict()["generator"], tracker.state_dict()["generator"])
+
+
+def test_a_scouted_probe_stays_within_its_budget() -> None:
+    matrix = with_spectrum(torch.linspace(0, 1, 200))
+    tracker = CurvatureTracker(tolerance=1e-9, max_products=20)
+    for step in range(3):
+        noise = with_spectrum(torch.linspace(-0.05, 0.05, 200), seed=9 + step)
+        found = tracker.probe(MatrixOperator(matrix + noise), MatrixOperator(matrix))
+        assert found.products <= 20 + tracker.k
+        assert not found.converged
