@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import eoc.training.callbacks.recorder as recorder_room
+import eoc.training.module as module_room
 import eoc.training.probe as probe_room
 from eoc.data import Batches, Dataset
 from eoc.errors import InvalidInput
@@ -355,3 +356,26 @@ def test_what_is_measured_at_the_first_and_the_last_weights_belongs_to_the_train
     monkeypatch.setattr(CurvatureCallback, "_measure", lambda *_: clock.append(clock.pop() + 1))
     run = trained(tmp_path, NO_FIGURE, "callbacks.curvature.every=1")
     assert run.summary["training_seconds"] == run.summary["steps"] + 1
+
+
+def test_the_top_eigenvalues_of_the_final_weights_are_there_whatever_the_cadence(tmp_path: Path) -> None:
+    columns = trained(tmp_path, NO_FIGURE, "callbacks.curvature.top_every=3", "trainer.max_steps=8").columns
+    assert [t for t in range(9) if not math.isnan(columns["hessian/eig_5"][t])] == [0, 3, 6, 8]
+
+
+def test_an_evaluation_in_pieces_is_that_of_all_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {part: run.module.evaluate(part) for part in ("train", "test")}
+    monkeypatch.setattr(module_room, "EVALUATION_CHUNK", 7)  # 30 and 20 are no multiples of it
+    for part, values in whole.items():
+        for name, value in run.module.evaluate(part).items():
+            assert float(value) == pytest.approx(float(values[name]), rel=1e-12), name
+
+
+def test_the_row_at_which_a_run_diverges_is_never_thinned_away(tmp_path: Path) -> None:
+    blown_up = ["callbacks=[divergence]", "schedule=constant", "schedule.rate=60", "model.activation=abs"]
+    whole = trained(tmp_path / "whole", *blown_up, "trainer.max_steps=50")
+    step = whole.summary["diverged"]["step"]
+    every = next(each for each in (3, 4, 5) if step % each)
+    thin = trained(tmp_path / "thin", *blown_up, "trainer.max_steps=50", f"trainer.log_every_n_steps={every}")
+    assert step in thin.columns["step"]
+    assert thin.columns["train/loss"][thin.columns["step"].index(step)] == whole.columns["train/loss"][step]

@@ -208,6 +208,13 @@ def test_a_diverged_run_is_never_the_best():
     assert np.isfinite(lr_transfer.drifts(cells)["drift"]).all()
 
 
+def test_a_diverged_run_has_no_last_loss_however_finite(monkeypatch):
+    runs = grid(["nup"], depths=(3,), seeds=range(2)).assign(path=["0", "1"], **{"schedule.rate": 1.0})
+    runs["status"] = ["completed", "diverged"]
+    monkeypatch.setattr("eoc.analysis.claims.reading.history", lambda path: {"train/loss": np.full(60, 0.25)})  # noqa: ARG005
+    assert lr_transfer.cells(runs)["loss"].tolist() == [pytest.approx(0.25), np.inf]
+
+
 def test_a_run_that_diverged_early_has_no_cosines_to_judge():
     short = {name: np.full(9, 0.5) for name in ("cosine/cumulative/all", "cosine/previous/all", "lr_x_sharpness")}
     short |= {name: np.ones(9) for name in ("update_norm/all", "distance/all", "train/loss", "test/accuracy")}
@@ -250,7 +257,9 @@ def test_both_sides_of_a_bounce_count():
     run |= {f"features/{name}": np.ones(301) for name in moved}
     run |= {"train/loss": np.where(odd, 4.0, 1.0)}
     run["lr_x_sharpness"] = np.where(steps % 3 == 0, np.where(odd, 4.44, 1.58), np.nan)  # a probe every third step
+    run["features/preactivation_change/layer_2"] = np.full(301, 9.0)  # the readout's is no feature
     measured = cosines._measure(run)
+    assert measured["preactivation_change"] == 1.0
     assert measured["late_product"] == pytest.approx((4.44 + 1.58) / 2, rel=0.02)
     assert measured["phase"] == "catapult"
     assert measured["late_cosine"] == pytest.approx((0.243 - 0.265) / 2, abs=2e-3)
@@ -400,7 +409,7 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
                         "schedule": schedule,
                         "schedule.kappa": kappa,
                         "trainer.max_steps": steps,
-                        "seconds": 1.0,
+                        "products": 3000.0,
                         **dict.fromkeys(["product", "product_low", "product_high", "product_end"], level),
                         **dict.fromkeys(["reference_smallest", "reference_largest"], level),
                         "solvers_differ": 1e-4,
@@ -455,7 +464,9 @@ def test_checks_on_a_kink_are_counted_apart():
         "reference/sharpness": np.array([1.0, 1.002, np.nan, 1.01, 1.0, 1.0, 1.0, 1.0]),
         "reference/lr_x_sharpness": np.full(8, 2.5),
         "reference/kinks": np.array([0, 0, np.nan, 3, 0, 0, 0, 5]),
+        "hessian/products": np.array([9, 2, 2, np.nan, 3, 2, 2, 2]),
     }
     found = geometric._measure(columns)
     assert (found["checks"], found["missed"], found["on_kinks"], found["kinks_end"]) == (5, 1, 2, 5.0)
+    assert found["products"] == 22
     assert (found["solvers_differ"], found["kinks_differ"]) == pytest.approx((0.002, 0.01))

@@ -42,6 +42,7 @@ def _measure(columns: History) -> dict[str, float]:
         "solvers_differ": float(np.nanmax(smooth, initial=0.0)),
         "on_kinks": int(np.isfinite(differences).sum() - np.isfinite(smooth).sum()),
         "kinks_differ": float(np.nanmax(np.where(np.isfinite(smooth), 0.0, differences), initial=0.0)),
+        "products": float(np.nansum(columns.get("hessian/products", np.empty(0)))),
         "kinks_end": last(columns, "reference/kinks"),
         "product_end": median(end),
         "sharpness": median(late(columns["reference/sharpness"])),
@@ -213,7 +214,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
 def table(cells: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds by rule and length: what a reader compares."""
     numbers = ["share_beyond", "product", "product_low", "product_high", "sharpness", "loss", "loss_largest"]
-    numbers += ["train_loss", "test_loss", "test_accuracy", "seconds"]
+    numbers += ["train_loss", "test_loss", "test_accuracy", "products"]
     return cells.groupby(["rule", "trainer.max_steps"], sort=False)[numbers].mean().reset_index()
 
 
