@@ -11,7 +11,7 @@ from scipy import stats
 
 from eoc.analysis.__main__ import main
 from eoc.analysis.group_figure import draw_groups
-from eoc.analysis.grouping import grouped, varying
+from eoc.analysis.grouping import grouped, pooled, varying
 from eoc.tracking.claim import claimed
 from eoc.tracking.run_folder import FAILED, SUMMARY
 from support import trained
@@ -39,6 +39,43 @@ def test_what_varies_is_what_sets_runs_apart():
     assert varying(runs()) == ["seed", "model.depth"]
 
 
+def named(**columns: list[object]) -> pd.DataFrame:
+    """Completed runs by their settings, ``__`` for a dot."""
+    frame = pd.DataFrame({name.replace("__", "."): values for name, values in columns.items()})
+    return frame.assign(status="completed", path=[str(number) for number in frame.index])
+
+
+def test_the_trainers_settings_and_those_of_callbacks_set_runs_apart():
+    assert varying(named(seed=[0, 1, 0], trainer__max_steps=[3, 3, 6])) == ["seed", "trainer.max_steps"]
+    bounds = {"callbacks__divergence__bound": [10.0, 20.0], "callbacks__progress__every": [1, 2]}
+    assert varying(named(seed=[0, 0], callbacks=["default", "default"], **bounds)) == ["callbacks.divergence.bound"]
+    start = named(seed=[0, 0], ckpt_path=[None, "/a/last.ckpt"], name=["a", "b"], experiment=[None, "a"])
+    assert varying(start) == ["ckpt_path"]
+
+
+def test_a_choice_of_callbacks_counts_by_what_it_sets_and_a_removed_one_once():
+    removed = {"callbacks__curvature__every": [1, np.nan], "callbacks__curvature__k": [5, np.nan]}
+    assert varying(named(seed=[0, 0], callbacks=["default", "none"], **removed)) == ["callbacks"]
+    assert varying(named(seed=[0, 0], callbacks=["default", "default"], **removed)) == ["callbacks.curvature.every"]
+    silent = {"callbacks__progress__every": [1, np.nan]}
+    assert varying(named(seed=[0, 0], callbacks=["default", "[curvature]"], **silent)) == []
+
+
+def test_paths_count_by_where_they_are_in_the_paths_group():
+    paths = {"paths__run": ["/r/1", "/r/2"], "paths__data": ["/d", "/e"]}
+    roots = [["/d/images", "/e/images"], ["/d/images", "/e/other"], ["/a", "/b"], ["/d/images", "/d/images"]]
+    found = [varying(named(seed=[0, 0], dataset__root=root, **paths)) for root in roots]
+    assert found == [[], ["dataset.root"], ["dataset.root"], ["dataset.root"]]
+    assert varying(named(seed=[0, 0], callbacks__spectrum__folder=["/r/1", "/r/2"], **paths)) == []
+
+
+def test_what_a_mean_is_taken_over_beside_seeds_is_said():
+    runs = named(seed=[0, 1, 0, 1], callbacks=["default", "none"] * 2, callbacks__divergence__bound=[1, np.nan] * 2)
+    assert pooled(runs[:2], []) == "over runs that differ in callbacks too"
+    assert pooled(runs, ["callbacks"]) == "2 of 4 runs repeat the settings and the seed of another"
+    assert pooled(runs[:2], ["callbacks"]) == ""
+
+
 def test_means_have_students_interval():
     table = grouped(runs(), ["model.depth"], [LOSS]).set_index("model.depth")
     values = [1.0, 2.0, 4.0, 3.0]
@@ -56,7 +93,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (0, 1):
         for depth in (2, 3):
             trained(folder / f"{depth}-{seed}", f"seed={seed}", f"model.depth={depth}", "callbacks=divergence", SHORT)
-    trained(folder / "blown", "schedule=constant", "schedule.rate=1e9", "model.depth=3", "callbacks=divergence")
+    constant = ("schedule=constant", "schedule.rate=1e9")
+    trained(folder / "blown", *constant, "model.depth=3", "callbacks=divergence", SHORT)
     return folder
 
 
@@ -103,6 +141,20 @@ def test_the_table_is_by_group(sweep, capsys):
     assert rows[0] == f"model.depth,runs,diverged,others,{LOSS},± {LOSS}"
     assert len(rows) == 3
     assert said(capsys, "table", str(sweep), "--group-by", "schedule")[-1] == "over runs that differ in model.depth too"
+
+
+def test_runs_of_different_lengths_are_not_pooled(tmp_path, capsys):
+    for steps in (3, 6):
+        for seed in (0, 1):
+            length = f"trainer.max_steps={steps}"
+            trained(tmp_path / f"{steps}-{seed}", f"seed={seed}", length, "callbacks=none", "schedule=constant")
+    lines = said(capsys, "table", str(tmp_path), "--metric", LOSS)
+    assert lines[0].split() == ["trainer.max_steps", "runs", LOSS]
+    assert [line.split()[:2] for line in lines[1:]] == [["3", "2"], ["6", "2"]]
+    assert main(["table", str(tmp_path), "--group-by", "model", "--csv"]) == 0
+    assert capsys.readouterr().err == "over runs that differ in trainer.max_steps too\n"
+    assert main(["plot", str(tmp_path), "--x", "seed", "--to", str(tmp_path / "plot.svg")]) == 0
+    assert capsys.readouterr().err == "over runs that differ in trainer.max_steps too\n"
 
 
 def test_the_plot_shows_means_and_crosses(sweep, tmp_path, capsys, monkeypatch):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from eoc.analysis import report
 from eoc.analysis.group_figure import draw_groups
-from eoc.analysis.grouping import column, grouped, mixed, varying, written
+from eoc.analysis.grouping import column, grouped, pooled, varying, written
 from eoc.analysis.status import status
 from eoc.analysis.table import read_runs
 from eoc.errors import InvalidInput
@@ -71,18 +71,27 @@ def _table(runs: pd.DataFrame, by: list[str] | None, metrics: list[str], *, csv:
     by = [column(runs, "--group-by", name) for name in by]
     metrics = [column(runs, "--metric", name) for name in metrics]
     table = grouped(runs, by, metrics)
+    note = pooled(runs[runs["status"] == "completed"], by)
     if csv:
+        _remark(note)
         return table.to_csv(index=False).rstrip()
-    others = mixed(runs, by)
-    note = f"\nover runs that differ in {', '.join(others)} too" if others else ""
-    return written(table, metrics) + note
+    return "\n".join([written(table, metrics), *([note] if note else [])])
 
 
 def _plot(runs: pd.DataFrame, given: argparse.Namespace) -> Path:
     x = given.x if given.x == "step" else column(runs, "--x", given.x)
     hue = None if given.hue is None else column(runs, "--hue", given.hue)
     y = column(runs, "--y", given.y)
-    return draw_groups(runs, x, y, hue, given.to or given.folder / "plot.png")
+    path = draw_groups(runs, x, y, hue, given.to or given.folder / "plot.png")
+    by = [name for name in (x, hue) if name not in (None, "step")]
+    drawn = runs[runs["status"] != "diverged"] if x == "step" else runs[runs["status"] == "completed"]
+    _remark(pooled(drawn, by))
+    return path
+
+
+def _remark(note: str) -> None:
+    if note:
+        print(note, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,37 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from eoc.analysis.claims.base import mean
 from eoc.errors import InvalidInput, closest
+from eoc.tracking.settings import counts
 
-# What a run leaves that is neither a setting nor has a slash in its name, as most metrics have.
-RESULTS = ("path", "status", "why", "steps", "seconds", "parameters", "lr", "sharpness", "lr_x_sharpness")
-LABELS = ("name", "objective", "ckpt_path")  # settings that make no difference to a run's numbers
-FIRST = ("logger", "paths", "callbacks", "trainer", "sweep")  # and groups of such
+# Groups whose choice says nothing beside its values: ~callbacks.progress and callbacks=[…] may come to the same.
+BUNDLES = ("callbacks", "trainer")
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
-    """Return the settings in which ``runs`` differ, without those that follow from the choice of their group."""
+    """Return the settings in which ``runs`` differ, of those that make a run the one that it is (`counts`).
+
+    Left out are those that follow from the choice of their group, those of a callback that follow from one that is
+    named before (all are missing where it was removed), and paths that differ by where the run lies.
+    """
+    values = {name: _as_set(runs, name) for name in runs.columns if counts(str(name))}
+    differ = [name for name, column in values.items() if column.nunique() > 1]
     found: list[str] = []
-    for name in runs.columns:
-        group = name.partition(".")[0]
-        if "/" in name or name in RESULTS or name in LABELS or group in FIRST:
+    for name in differ:
+        if name in BUNDLES and not any(other.startswith(f"{name}.") for other in differ):
             continue
-        values = runs[name].astype(object).map(repr)
-        follows = group != name and group in found and values.groupby(runs[group]).nunique().max() == 1
-        if values.nunique() > 1 and not follows:
+        if not any(_follows(values[name], values[other]) for other in found if _is_above(other, name)):
             found.append(name)
     return found
 
 
+def _as_set(runs: pd.DataFrame, name: str) -> pd.Series:
+    """The values of a setting in words; one below a path of the run's own ``paths`` group by that path's name."""
+    written = runs[name].astype(object)
+    words = written.map(repr)
+    for row in np.flatnonzero(written.map(lambda value: isinstance(value, str) and "/" in value)):
+        value = Path(written.iloc[row])
+        above = {place: runs[place].iloc[row] for place in runs.columns if str(place).startswith("paths.")}
+        above = {place: path for place, path in above.items() if isinstance(path, str) and value.is_relative_to(path)}
+        if above:
+            place = max(above, key=lambda each: len(above[each]))
+            words.iloc[row] = f"${{{place}}}/{value.relative_to(above[place])}"
+    return words
+
+
+def _is_above(other: str, name: str) -> bool:
+    """Whether ``other`` is the choice of the setting's group, or a setting of the same callback."""
+    bundle, _, rest = name.partition(".")
+    same = bundle == "callbacks" and "." in rest and other.startswith(f"{bundle}.{rest.partition('.')[0]}.")
+    return other != name and (other == bundle or same)
+
+
+def _follows(values: pd.Series, others: pd.Series) -> bool:
+    """Whether each value of the other goes with one alone."""
+    return int(values.groupby(others).nunique().max()) == 1
+
+
 def mixed(runs: pd.DataFrame, by: Sequence[str]) -> list[str]:
-    """Return the settings, beside the seed, in which completed runs of one group differ."""
-    parts = [part[part["status"] == "completed"] for _, part in _groups(runs, by)]
-    return [name for name in dict.fromkeys(name for part in parts for name in varying(part)) if name != "seed"]
+    """Return the settings, beside the seed, in which runs of one group differ."""
+    names = [name for _, part in _groups(runs, by) for name in varying(part)]
+    return [name for name in dict.fromkeys(names) if name != "seed"]
+
+
+def repeats(runs: pd.DataFrame) -> int:
+    """Count the runs whose settings, the seed included, are those of an earlier one."""
+    return int(pd.DataFrame({name: _as_set(runs, name) for name in ("seed", *varying(runs))}).duplicated().sum())
+
+
+def pooled(runs: pd.DataFrame, by: Sequence[str]) -> str:
+    """Say what the means over ``runs``, grouped by ``by``, are taken over beside seeds; nothing if over nothing."""
+    others, again = mixed(runs, by), repeats(runs)
+    said = [f"over runs that differ in {', '.join(others)} too"] if others else []
+    said += [f"{again} of {len(runs)} runs repeat the settings and the seed of another"] if again else []
+    return "\n".join(said)
 
 
 def column(runs: pd.DataFrame, key: str, name: str) -> str:

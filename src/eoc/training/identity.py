@@ -8,10 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eoc.training.resume import KEPT
+from eoc.tracking.settings import COUNTED, START, counts
 
-COUNTED = (*KEPT, "trainer", "callbacks")
-SILENT = ("progress", "summary_figure", "checkpoint")  # callbacks that change no number
 RESOLVER = "run_identity"
 LENGTH = 12  # hexadecimal digits: two of a million runs agree by chance with probability 0.002
 
@@ -40,12 +38,9 @@ def _counted(config: DictConfig) -> dict[str, Any]:
             settings |= _leaves(OmegaConf.to_container(node), config, f"{group}.")
         else:
             settings[group] = node
-    if config.get("ckpt_path") is not None:  # a run that starts elsewhere is another one
-        settings["ckpt_path"] = config.ckpt_path
-    return {key: value for key, value in settings.items() if key.split(".")[:2] not in _SILENT}
-
-
-_SILENT = [["callbacks", name] for name in SILENT]
+    if config.get(START) is not None:
+        settings[START] = config[START]
+    return {key: value for key, value in settings.items() if counts(key)}
 
 
 def _leaves(written: Any, config: DictConfig, prefix: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from torch import nn
 
 from eoc.errors import InvalidInput
 
-KEPT = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "seed")  # settings that make a run what it is
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 
 
@@ -23,7 +22,7 @@ class Resumed:
     Args:
         path: the checkpoint.
         step: steps that were done.
-        settings: the run's settings (`KEPT`).
+        settings: the run's settings (`eoc.tracking.settings.KEPT`).
         loggers: name → id of the loggers' runs.
     """
 

@@ -20,6 +20,7 @@ from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
+from eoc.tracking.settings import KEPT
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
@@ -43,7 +44,7 @@ from eoc.training.past import (
     was_here,
     withdraw,
 )
-from eoc.training.resume import KEPT, read_checkpoint
+from eoc.training.resume import read_checkpoint
 from eoc.training.summary import line, summarize, table
 
 
