@@ -47,6 +47,7 @@ def written(folder: Path, *, seed: int = 0, depth: int = 3, rule: str = "nup", d
     (folder / METRICS).write_text("\n".join(["step,test/loss,sharpness,lr", *rows]) + "\n")
     outcome = {"status": "diverged", "diverged": {"step": diverged, "reason": "it"}} if diverged is not None else {}
     summary = {"status": "completed", "diverged": None, "stability_limit": 2.0, **outcome}
+    summary |= {"steps": 4, "final": {}, "best": {}, "wall_seconds": 1.0, "parameters": 10}
     (folder / SUMMARY).write_text(json.dumps(summary))
     return folder
 

@@ -12,6 +12,7 @@ import pytest
 
 from eoc.analysis import read_histories, read_runs
 from eoc.analysis.__main__ import main
+from eoc.analysis.run_data import read_all
 from eoc.tracking.run_folder import FAILED, METRICS, SETTINGS, SUMMARY, read_metrics
 from support import NO_FIGURE, trained
 
@@ -102,6 +103,47 @@ def test_unfinished_histories(runs):
     assert histories["step"].tolist() == [0, 1, 2, 3, 4]
     assert histories["train/loss"].tolist()[3] == 7.5
     assert len(read_histories(read_runs(runs / "sweep").query("path.str.endswith('b')"), ["train/loss"])) == 0
+
+
+BROKEN = [b"", b'{"status": "comp', b"[]", b"{}", b"\xff"]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_damaged_file_is_named_and_the_other_runs_are_read(runs, capsys, content):
+    (runs / "sweep/a" / SUMMARY).write_bytes(content)
+    (runs / "sweep/b" / SETTINGS).write_bytes(content)
+    frame = read_runs(runs).set_index("path")
+    status = {Path(path).name: value for path, value in frame["status"].items()}
+    assert status == {"a": "unfinished", "c": "diverged", "d": "completed"}
+    assert frame.loc[str(runs / "sweep/a"), "steps"] == 8
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"warning: {runs / 'sweep/a' / SUMMARY} is damaged: ")
+    assert second.startswith(f"warning: {runs / 'sweep/b' / SETTINGS} is damaged: ")
+    for words in (["status"], ["table"], ["plot", "--to", str(runs / "plot.svg")]):
+        assert main([words[0], str(runs), *words[1:]]) == 0
+        assert f"{runs / 'sweep/a' / SUMMARY} is damaged" in capsys.readouterr().err
+    found = {run.folder.name: run.status.split()[0] for run in read_all(runs)}
+    assert found == {"a": "unfinished", "c": "diverged", "d": "completed"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"loss\n1\n", "it has no column step."),
+        (b"step,train/loss\n0,word\n", "something else than a number stands in its column train/loss."),
+        (b"step,train/loss\nword,0.5\n", "something else than a number stands in its column step."),
+        (b"step,train/loss\n,0.5\n", "something else than a number stands in its column step."),
+        (b"step,train/loss\n0,\xff\n", "it is no table ('utf-8' codec can't decode byte 0xff in position 0"),
+        (b"\n\n", "it is no table (No columns to parse from file)."),
+    ],
+)
+def test_damaged_metrics_are_named_and_the_other_histories_are_read(runs, capsys, content, why):
+    (runs / "sweep/a" / METRICS).write_bytes(content)
+    histories = read_histories(read_runs(runs), ["train/loss"])
+    assert {Path(path).name for path in histories["path"]} == {"b", "c", "d"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {runs / 'sweep/a' / METRICS} is damaged: {why}")
+    assert [len(run.columns["step"]) for run in read_all(runs) if run.folder.name == "a"] == [0]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from eoc.tracking.run_folder import (
     METRICS,
     SETTINGS,
     SUMMARY,
+    Damaged,
+    has_result,
     read_metrics,
+    read_settings,
     read_summary,
     write_json,
 )
@@ -72,7 +76,6 @@ def test_json_is_strict_and_written_in_one_move(tmp_path: Path) -> None:
 
     read = json.loads(path.read_text(), parse_constant=refuse)
     assert read == {"a": None, "b": [1, None, {"c": None, "d": 0.1}], "e": "λ", "f": None, "g": [True, 2]}
-    assert read_summary(tmp_path) == read
     assert [file.name for file in tmp_path.iterdir()] == [SUMMARY]
 
 
@@ -81,7 +84,69 @@ def test_content_that_is_not_json_leaves_the_older_file(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
-    assert read_summary(tmp_path) == {}
+    assert path.read_text() == "{}"
+
+
+RESULT = {"status": "completed", "diverged": None, "steps": 3, "final": {}, "best": {}, "wall_seconds": 1.5}
+RESULT |= {"parameters": 7}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is empty."),
+        (b'{"status": "comp', "it is no JSON (Unterminated string starting at: line 1 column 12 (char 11))."),
+        (b"[]", "it is no JSON object."),
+        (b"{}", "status is missing in it, or something else than a run writes."),
+        (b'{"status": 3}', "status is missing in it, or something else than a run writes."),
+        (b"\xff\xfe", "it is no text in UTF-8."),
+    ],
+)
+def test_a_damaged_summary_is_no_result_and_is_named(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / SUMMARY).write_bytes(content)
+    with pytest.raises(Damaged) as caught:
+        read_summary(tmp_path)
+    assert str(caught.value) == f"{tmp_path / SUMMARY} is damaged: {why}"
+    assert not has_result(tmp_path)
+
+
+def test_a_result_is_a_whole_summary(tmp_path: Path) -> None:
+    assert not has_result(tmp_path)
+    assert not has_result(tmp_path / "nowhere")
+    write_json(tmp_path / SUMMARY, RESULT)
+    assert has_result(tmp_path)
+    assert read_summary(tmp_path) == RESULT
+
+
+def test_damaged_settings_are_named(tmp_path: Path) -> None:
+    (tmp_path / SETTINGS).write_text('{"identity": "x", "choices": {}}')
+    with pytest.raises(Damaged, match="config is missing in it"):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a,b\n1,2\n", "it has no column step."),
+        (b"step,a\n0,word\n", "something else than a number stands in it (could not convert string to float: 'word')."),
+        (b"step,a\n,1\n", "something else than a number stands in it (invalid literal for int() with base 10: '')."),
+        (b"step,a\n0,\xff\n", "it is no text in UTF-8."),
+    ],
+)
+def test_damaged_metrics_are_named(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / METRICS).write_bytes(content)
+    with pytest.raises(Damaged) as caught:
+        read_metrics(tmp_path)
+    assert str(caught.value) == f"{tmp_path / METRICS} is damaged: {why}"
+
+
+def test_json_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), sync(file)))
+    monkeypatch.setattr(Path, "replace", lambda path, to: (done.append("replace"), replace(path, to)))
+    write_json(tmp_path / SUMMARY, RESULT)
+    assert done == ["fsync", "replace"]
 
 
 def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eoc.analysis.summary_figure import NAMES
-from eoc.analysis.table import leaves, read_histories, run_folders
+from eoc.analysis.table import leaves, read_histories, readable, run_folders
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import SETTINGS, read_failure, read_settings, read_summary
 
@@ -90,13 +89,16 @@ class RunData:
 def read_all(folder: Path) -> list[RunData]:
     """Read the run in a folder, or all runs below it, each labelled by what tells it from the others.
 
+    Damaged files are left out as `read_runs` does.
+
     Raises:
         InvalidInput: if there are none.
     """
     try:
-        runs = [_read(path) for path in sorted(run_folders(folder), key=_natural)]
+        found = [_read(path) for path in sorted(run_folders(folder), key=_natural)]
     except OSError as error:
         raise InvalidInput("folder", str(folder), f"it cannot be read ({error.strerror})") from error
+    runs = [run for run in found if run is not None]
     if not runs:
         raise InvalidInput("folder", str(folder), f"no run lies there (a folder with {SETTINGS})")
     keys = differing(runs)
@@ -134,15 +136,16 @@ def _natural(folder: Path) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else 0, part) for part in folder.parts]
 
 
-def _read(folder: Path) -> RunData:
-    said = read_settings(folder)
+def _read(folder: Path) -> RunData | None:
+    said = readable(read_settings, folder)
+    if said is None:
+        return None
     settings = {**said["choices"], **leaves(said["config"])}
     run = RunData(folder, {}, {key: value for key, value in settings.items() if key.partition(".")[0] not in ELSEWHERE})
     run.failure = read_failure(folder)
     history = read_histories(pd.DataFrame({"path": [str(folder)]})).drop(columns="path")
     run.columns = {str(name): values.to_numpy(dtype=np.float64) for name, values in history.items()}
-    with suppress(FileNotFoundError):  # it goes on
-        run.summary = read_summary(folder)
+    run.summary = readable(read_summary, folder) or {}  # it goes on
     return run
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, layer_colours
-from eoc.tracking.run_folder import FIGURE, read_metrics, read_settings
+from eoc.tracking.run_folder import FIGURE, Damaged, read_metrics, read_settings
 
 NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "NTP", "sp": "SP"}
 # Room for the ticks' labels. To measure them, as a constrained layout does, costs a job of a sweep as much as to draw.
@@ -130,7 +130,7 @@ def _width(model: Mapping[str, float]) -> str:
 def _title(folder: Path) -> str:
     try:
         config = read_settings(folder)["config"]
-    except FileNotFoundError:
+    except (FileNotFoundError, Damaged):
         return folder.name
     model, schedule = config["model"], config["schedule"]
     rule = str(schedule["_target_"]).rpartition(".")[2]

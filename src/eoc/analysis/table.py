@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+from pandas.api.types import is_float_dtype, is_integer_dtype
 
-from eoc.tracking.run_folder import METRICS, SETTINGS, SUMMARY, read_failure, read_settings, read_summary
+from eoc.tracking.run_folder import METRICS, SETTINGS, Damaged, read_failure, read_settings, read_summary
 
+Read = TypeVar("Read")
 ELSEWHERE = {"wandb", "checkpoints", ".hydra", ".submitit"}  # folders that hold no runs
 
 
@@ -22,7 +25,8 @@ def read_runs(folder: Path | str) -> pd.DataFrame:
     or failed); each group's choice (``model``, ``dataset``, ``schedule``, …); every value of the resolved config by
     its dotted name (``model.depth``, ``seed``; lists as tuples); every final metric by its own name (``train/loss``,
     ``lr_x_sharpness``); the best ones as ``best/…``; ``steps``, ``seconds`` and ``parameters``. What a run does not
-    have is missing.
+    have is missing. Of a damaged file a line on stderr says so: without its ``config.json`` a run is left out, without
+    its ``summary.json`` it is unfinished, as it is to a sweep.
 
     Args:
         folder: a run's, a sweep's, or one above them.
@@ -30,7 +34,7 @@ def read_runs(folder: Path | str) -> pd.DataFrame:
     Raises:
         FileNotFoundError: if there is no such folder, or no run in it.
     """
-    rows = [_row(path) for path in sorted(run_folders(folder))]
+    rows = [row for path in sorted(run_folders(folder)) if (row := _row(path)) is not None]
     if not rows:
         raise FileNotFoundError(f"there is no run ({SETTINGS}) in {folder}")
     return pd.DataFrame(rows)
@@ -40,7 +44,8 @@ def read_histories(runs: pd.DataFrame, columns: Sequence[str] | None = None) -> 
     """Read the metrics of ``runs`` step by step into one long table: ``path``, ``step`` and ``columns``.
 
     Of rows with the same step (replayed after a restart) the last one counts; a torn last line of a run that was
-    killed while writing is left out, and so is a run without metrics. Metrics that a run did not measure are missing.
+    killed while writing is left out, and so is a run without metrics, and one whose ``metrics.csv`` is damaged, which a
+    line on stderr says. Metrics that a run did not measure are missing.
 
     Args:
         runs: rows of `read_runs`.
@@ -49,7 +54,7 @@ def read_histories(runs: pd.DataFrame, columns: Sequence[str] | None = None) -> 
     wanted = None if columns is None else list(dict.fromkeys(["step", *columns]))
     pieces = [pd.DataFrame(columns=["path", *(wanted or ["step"])])]
     for path in runs["path"]:
-        history = _history(Path(path), wanted)
+        history = readable(_history, Path(path), wanted)
         if history is not None and len(history):
             history.insert(0, "path", path)
             pieces.append(history)
@@ -72,18 +77,31 @@ def run_folders(folder: Path | str) -> Iterator[Path]:
             yield from run_folders(entry.path)
 
 
-def _row(path: Path) -> dict[str, Any]:
-    said = read_settings(path)
+def readable(read: Callable[..., Read], *given: Any) -> Read | None:
+    """What ``read`` returns; None, and a line on stderr, if it finds a file damaged, None alone if there is none."""
+    try:
+        return read(*given)
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None
+
+
+def _row(path: Path) -> dict[str, Any] | None:
+    said = readable(read_settings, path)
+    if said is None:
+        return None
     row: dict[str, Any] = {"path": str(path), "status": "unfinished", "why": None}
     row |= said["choices"]
     row |= leaves(said["config"])
     failure = read_failure(path)
     if failure is not None:
         return row | {"status": "failed", "why": failure}
-    if not (path / SUMMARY).exists():
-        history = _history(path, ["step"])
+    summary = readable(read_summary, path)
+    if summary is None:
+        history = readable(_history, path, ["step"])
         return row | {"steps": int(history["step"].iloc[-1]) if history is not None and len(history) else 0}
-    summary = read_summary(path)
     row["status"] = summary["status"]
     row["why"] = summary["diverged"]["reason"] if summary["diverged"] else None
     row |= {"steps": summary["steps"], "seconds": summary["wall_seconds"], "parameters": summary["parameters"]}
@@ -103,16 +121,21 @@ def leaves(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _history(path: Path, columns: list[str] | None) -> pd.DataFrame | None:
-    try:
-        written = (path / METRICS).read_bytes()
-    except FileNotFoundError:
-        return None
+    written = (path / METRICS).read_bytes()
     whole = written[: written.rfind(b"\n") + 1]
     if not whole:
         return None
     wanted = None if columns is None else set(columns)
     usecols = None if wanted is None else (lambda name: name in wanted)
-    table = pd.read_csv(BytesIO(whole), usecols=usecols)
+    try:
+        table = pd.read_csv(BytesIO(whole), usecols=usecols, low_memory=False)
+    except ValueError as error:
+        raise Damaged(path / METRICS, f"it is no table ({' '.join(str(error).split())}).") from error
+    if "step" not in table:
+        raise Damaged(path / METRICS, "it has no column step.")
+    words = [str(name) for name in table if not is_float_dtype(table[name]) and not is_integer_dtype(table[name])]
+    if (words and len(table)) or table["step"].isna().any():
+        raise Damaged(path / METRICS, f"something else than a number stands in its column {(words or ['step'])[0]}.")
     if not table["step"].is_monotonic_increasing or not table["step"].is_unique:
         table = table.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
     return table

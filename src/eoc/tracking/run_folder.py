@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from eoc.errors import RunFailure
 
 METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
     "metrics.csv",
@@ -23,6 +26,23 @@ SETTINGS = "config.json"  # identity, group choices and the resolved config: wha
 FAILED = "FAILED.txt"  # why a job of a sweep failed: one sentence, then the traceback if it was a bug
 LOCK = ".lock"
 SPECTRUM, SPECTRUM_FIGURE = "spectrum.npz", "spectrum.png"
+IN_SETTINGS: dict[str, Any] = {"identity": str, "choices": dict, "config": dict}
+IN_SUMMARY: dict[str, Any] = {
+    "status": str,
+    "diverged": dict | None,
+    "steps": int,
+    "final": dict,
+    "best": dict,
+    "wall_seconds": float | int,
+    "parameters": int,
+}
+
+
+class Damaged(RunFailure):
+    """A file of a run folder is there and is not what a run leaves."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is damaged: {why}")
 
 
 def read_metrics(folder: Path | str) -> dict[str, list[float]]:
@@ -33,32 +53,58 @@ def read_metrics(folder: Path | str) -> dict[str, list[float]]:
 
     Raises:
         FileNotFoundError: if there is none.
+        Damaged: if it has no column ``step``, or something else than numbers.
     """
-    text = (Path(folder) / METRICS).read_text()
+    path = Path(folder) / METRICS
+    text = _text(path)
     lines = text[: text.rfind("\n") + 1].splitlines()
-    reader = csv.DictReader(lines)
-    names = list(reader.fieldnames or ())
-    rows = {int(row["step"]): row for row in reader}
-    ordered = [rows[step] for step in sorted(rows)]
-    return {name: [float(row[name]) if row[name] else math.nan for row in ordered] for name in names}
+    try:
+        reader = csv.DictReader(lines)
+        names = list(reader.fieldnames or ())
+        if lines and "step" not in names:
+            raise Damaged(path, "it has no column step.")
+        rows = {int(row["step"]): row for row in reader}
+        ordered = [rows[step] for step in sorted(rows)]
+        return {name: [float(row[name]) if row[name] else math.nan for row in ordered] for name in names}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise Damaged(path, f"something else than a number stands in it ({error}).") from error
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
-    """Read ``config.json`` of a run folder: ``identity``, ``choices`` (group → choice) and ``config`` (resolved)."""
-    return json.loads((Path(folder) / SETTINGS).read_text())
+    """Read ``config.json`` of a run folder: ``identity``, ``choices`` (group → choice) and ``config`` (resolved).
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Damaged: if it is not what a run leaves.
+    """
+    return _object(Path(folder) / SETTINGS, IN_SETTINGS)
 
 
 def read_failure(folder: Path | str) -> str | None:
     """Return the sentence of ``FAILED.txt``; None if there is none."""
     try:
-        return (Path(folder) / FAILED).read_text().partition("\n")[0]
+        return (Path(folder) / FAILED).read_text(errors="replace").partition("\n")[0]
     except FileNotFoundError:
         return None
 
 
 def read_summary(folder: Path | str) -> dict[str, Any]:
-    """Read ``summary.json`` of a run folder."""
-    return json.loads((Path(folder) / SUMMARY).read_text())
+    """Read ``summary.json`` of a run folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        Damaged: if it is not what a run leaves.
+    """
+    return _object(Path(folder) / SUMMARY, IN_SUMMARY)
+
+
+def has_result(folder: Path | str) -> bool:
+    """Whether a run has ended in ``folder``; a damaged ``summary.json`` is none."""
+    try:
+        read_summary(folder)
+    except (FileNotFoundError, NotADirectoryError, Damaged):
+        return False
+    return True
 
 
 def read_spectrum(folder: Path | str) -> dict[str, NDArray[Any]]:
@@ -91,10 +137,36 @@ def write_spectrum(folder: Path | str, records: Sequence[Mapping[str, Any]], lay
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write strict JSON in one move; values that are not finite become null."""
+    """Write strict JSON in one move that a power cut cannot halve; values that are not finite become null."""
+    words = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
     partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(words)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _object(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
+    """Read a JSON object that has the ``expected`` entries, name → type."""
+    text = _text(path)
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise Damaged(path, "it is empty." if not text.strip() else f"it is no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise Damaged(path, "it is no JSON object.")
+    for name, kind in expected.items():
+        if name not in content or not isinstance(content[name], kind):
+            raise Damaged(path, f"{name} is missing in it, or something else than a run writes.")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(path, "it is no text in UTF-8.") from error
 
 
 def _finite(value: Any) -> Any:

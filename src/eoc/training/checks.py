@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
 from eoc.errors import InvalidInput, boolean, closest, integer, text, unknown
-from eoc.tracking.run_folder import SUMMARY
+from eoc.tracking.run_folder import has_result
 from eoc.training.callbacks.base import Measurement
 from eoc.training.module import EdgeOfChaosModule
 
@@ -31,7 +31,7 @@ def check_folder(path: str, key: str = "hydra.run.dir") -> None:
     except OSError as error:
         rule = f"it cannot be written ({error.strerror}); choose another folder"
         raise InvalidInput(key, str(folder), rule) from error
-    if (folder / SUMMARY).exists():
+    if has_result(folder):
         raise InvalidInput(key, str(folder), "it holds a finished run; choose another folder, or remove that one")
 
 

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import FolderTaken
-from eoc.tracking.run_folder import FAILED, SUMMARY
+from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
 from eoc.training.past import ToldToEnd
@@ -150,7 +150,7 @@ def record_failure(folder: Path, error: Exception) -> None:
     said = sentence(error)
     first = " ".join((said or f"{type(error).__name__}: {error}").split())
     more = "" if said else "\n" + "".join(traceback.format_exception(error))
-    if not (folder / SUMMARY).exists():  # a finished run has not failed: it was refused to be run over
+    if not has_result(folder):  # a finished run has not failed: it was refused to be run over
         (folder / FAILED).write_text(f"{first}\n{more}")
     print(f"failed: {first} → {folder.name}", file=sys.stderr, flush=True)
 

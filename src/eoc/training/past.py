@@ -18,7 +18,8 @@ from eoc.tracking.run_folder import (
     FAILED,
     METRICS,
     SETTINGS,
-    SUMMARY,
+    Damaged,
+    has_result,
     read_settings,
     read_summary,
     write_json,
@@ -50,7 +51,7 @@ def finished_value(folder: Path, identity: str, objective: str) -> float | None:
     Raises:
         InvalidInput: if the folder holds a finished run of other settings.
     """
-    if not (folder / SUMMARY).exists():
+    if not has_result(folder):
         return None
     if not was_here(folder, identity):
         raise taken_by_another(folder)
@@ -70,8 +71,11 @@ def value_of(summary: dict[str, Any], objective: str) -> float:
 
 
 def was_here(folder: Path, identity: str) -> bool:
-    """Whether the last run in ``folder`` had these settings."""
-    return (folder / SETTINGS).exists() and read_settings(folder)["identity"] == identity
+    """Whether the last run in ``folder`` had these settings; one whose ``config.json`` is damaged had others."""
+    try:
+        return read_settings(folder)["identity"] == identity
+    except (FileNotFoundError, Damaged):
+        return False
 
 
 def last_checkpoint(folder: Path, max_steps: int) -> Path | None:

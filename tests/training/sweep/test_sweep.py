@@ -20,7 +20,18 @@ import eoc.training.run as run_room
 from eoc.analysis import read_runs
 from eoc.tracking.claim import claimed, is_claimed
 from eoc.tracking.csv_log import CSVLog
-from eoc.tracking.run_folder import CHECKPOINT, FAILED, LOCK, METRICS, SETTINGS, SUMMARY, read_metrics, read_settings
+from eoc.tracking.run_folder import (
+    CHECKPOINT,
+    FAILED,
+    LOCK,
+    METRICS,
+    SETTINGS,
+    SUMMARY,
+    read_metrics,
+    read_settings,
+    read_summary,
+    write_json,
+)
 from eoc.training.door import record_failure
 from eoc.training.sweep.report import overhead_of
 from support import Crash, before_the_door, called, crash_at, trained
@@ -234,10 +245,35 @@ def test_the_overhead_is_what_lies_between_the_ends_of_a_processes_jobs():
     assert overhead_of(jobs[:2]) is None
 
 
+@pytest.mark.parametrize("content", [b"", b'{"status": "comp', b"[]", b"{}", b"\xff"])
+def test_a_damaged_summary_is_no_result_and_its_job_runs_again(sweep, tmp_path, content):
+    sweep("seed=0")
+    (folder,) = folders(tmp_path).values()
+    final = read_summary(folder)["final"]
+    (folder / SUMMARY).write_bytes(content)
+    code, out, _ = sweep("seed=0,1")
+    assert code == 0
+    assert "2 jobs: 2 completed" in out
+    assert read_summary(folder)["final"] == final
+
+
+def test_a_finished_run_of_unknown_settings_is_left_alone_and_the_others_go_on(sweep, tmp_path):
+    sweep("seed=0")
+    (folder,) = folders(tmp_path).values()
+    (folder / SETTINGS).write_text("")
+    kept = (folder / SUMMARY).read_bytes()
+    code, out, _ = sweep("seed=0,1")
+    assert code == 2
+    assert "2 jobs: 1 completed, 1 failed" in out
+    assert f"failed    seed=0: {folder / SETTINGS} is damaged: it is empty. Whose finished run lies there is not" in out
+    assert (folder / SUMMARY).read_bytes() == kept
+
+
 def test_a_finished_run_has_not_failed_whoever_was_refused_there(tmp_path):
     record_failure(tmp_path, ValueError("no"))
     assert (tmp_path / FAILED).read_text().startswith("ValueError: no\n")
     (tmp_path / FAILED).unlink()
-    (tmp_path / SUMMARY).touch()
+    summary = {"status": "completed", "diverged": None, "steps": 3, "final": {}, "best": {}}
+    write_json(tmp_path / SUMMARY, {**summary, "wall_seconds": 1.5, "parameters": 7})
     record_failure(tmp_path, ValueError("no"))
     assert not (tmp_path / FAILED).exists()

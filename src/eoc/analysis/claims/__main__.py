@@ -19,11 +19,19 @@ from eoc.analysis.claims.results import (
     together,
 )
 from eoc.analysis.table import read_runs
-from eoc.errors import InvalidInput
+from eoc.errors import InvalidInput, RunFailure
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Reduce the sweeps that are there, draw, judge, and print the table."""
+    """Reduce the sweeps that are there, draw, judge, and print the table; returns the exit code."""
+    try:
+        return _main(arguments)
+    except (InvalidInput, RunFailure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eoc.analysis.claims", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="?", help="folder with one sweep a name of an experiment")
     parser.add_argument("--to", type=Path, required=True, help="folder of the results")
@@ -56,12 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, claim in found:
         print(f"{claim.verdict:<13} {name}/{claim.name}: {claim.measured} ({claim.criterion})")
     print(f"{given.to}: claims.md, claims.json, figures and cells")
-    try:
-        for document in given.fill:
-            print(f"{document}: {'filled' if fill(document, given.to.parent) else 'as it was'}")
-    except InvalidInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for document in given.fill:
+        print(f"{document}: {'filled' if fill(document, given.to.parent) else 'as it was'}")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from eoc.errors import RunFailure
 from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import FAILED, LOCK, SUMMARY
+from eoc.tracking.run_folder import FAILED, LOCK, Damaged, has_result, read_settings
 from eoc.training.past import taken_by_another
 from eoc.training.sweep.jobs import Job, is_finished, outcome
 from eoc.training.sweep.report import report
@@ -35,9 +35,8 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
     own, twins = _apart(jobs)
     before = {job.number for job in own if resume and is_finished(job)}
     for job in own:
-        if job.refusal is None and job.number not in before and job.folder and (job.folder / SUMMARY).exists():
-            without_resume = f"{job.folder} holds a finished run, and sweep.resume is false"
-            job.refusal = without_resume if is_finished(job) else str(taken_by_another(job.folder))
+        if job.refusal is None and job.number not in before and job.folder and has_result(job.folder):
+            job.refusal = _in_the_way(job, job.folder)
     busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
     left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
     left.sort(key=lambda job: (job.folder or folder).exists())  # those that ended a process before come last
@@ -54,6 +53,19 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
             f"{len(unfinished)} of {len(own)} jobs have no result; {FAILED} in their folders says more, and the same "
             f"command with hydra.sweep.dir={folder} runs what is left."
         )
+
+
+def _in_the_way(job: Job, folder: Path) -> str:
+    """Say what finished run a job would run over."""
+    if is_finished(job):
+        return f"{folder} holds a finished run, and sweep.resume is false"
+    try:
+        read_settings(folder)
+    except Damaged as error:
+        return f"{error} Whose finished run lies there is not known: move it, or remove it to run it again"
+    except FileNotFoundError:
+        pass
+    return str(taken_by_another(folder))
 
 
 def _apart(jobs: Sequence[Job]) -> tuple[list[Job], int]:

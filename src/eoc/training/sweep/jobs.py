@@ -10,9 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import SUMMARY, read_failure, read_settings, read_summary
+from eoc.tracking.run_folder import has_result, read_failure, read_summary
 from eoc.training.door import sentence
 from eoc.training.identity import identity
+from eoc.training.past import was_here
 
 
 @dataclass
@@ -81,12 +82,7 @@ def plan(grid: Sequence[Sequence[str]], compose: Compose) -> list[Job]:
 
 def is_finished(job: Job) -> bool:
     """Whether the job's own result lies in its folder (one of other settings there is refused)."""
-    if job.folder is None or not (job.folder / SUMMARY).exists():
-        return False
-    try:
-        return read_settings(job.folder)["identity"] == job.identity
-    except FileNotFoundError:
-        return False
+    return job.folder is not None and has_result(job.folder) and was_here(job.folder, job.identity or "")
 
 
 def outcome(job: Job) -> Outcome:
@@ -103,4 +99,4 @@ def outcome(job: Job) -> Outcome:
         return Outcome(summary["status"], reason)
     if is_claimed(job.folder):
         return Outcome("running", "another process is at work in its folder")
-    return Outcome("missing", "cut off" if (job.folder / SUMMARY).parent.exists() else "not begun")
+    return Outcome("missing", "cut off" if job.folder.exists() else "not begun")

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from eoc.errors import RunFailure
-from eoc.tracking.run_folder import FAILED, SETTINGS, read_settings
+from eoc.tracking.run_folder import FAILED, SETTINGS, Damaged, read_settings
 from eoc.training.sweep.jobs import Job, outcome
 from eoc.training.sweep.report import report
 
@@ -43,8 +43,12 @@ def conclude(folder: Path) -> None:
     """
     jobs = []
     for number, path in enumerate(sorted(path.parent for path in folder.glob(f"**/{SETTINGS}"))):
-        said = read_settings(path)
-        jobs.append(Job(number, [], path, said["identity"], words=path.name))
+        job = Job(number, [], path, words=path.name)
+        try:
+            job.identity = read_settings(path)["identity"]
+        except Damaged as error:
+            job.refusal = str(error)
+        jobs.append(job)
     outcomes = {job.number: outcome(job) for job in jobs}
     print(report(jobs, outcomes, set(), 0, folder, 0.0), flush=True)
     if (folder / RESULTS).exists():
