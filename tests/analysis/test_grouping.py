@@ -205,6 +205,31 @@ def test_a_column_that_is_not_there(sweep, capsys, words, sentence):
     assert sentence in said
 
 
+def test_files_that_cannot_be_read_or_written(sweep, tmp_path, capsys, monkeypatch):
+    def refused(*words: str) -> str:
+        assert main(list(words)) == 2
+        return capsys.readouterr().err
+
+    file, nowhere, figure = (tmp_path / name for name in ("file.txt", "nowhere", "plot.foo"))
+    file.touch()
+    assert refused("table", str(file)) == f"error: DIR={file} is not possible: it cannot be read (Not a directory).\n"
+    said = f"error: DIR={nowhere} is not possible: it cannot be read (No such file or directory).\n"
+    assert refused("status", str(nowhere)) == said
+    said = f"error: --to={figure} is not possible: its ending must be one of .png, .svg, .pdf.\n"
+    assert refused("plot", str(sweep), "--to", str(figure)) == said
+    assert not figure.exists()
+    below = file / "plot.png"
+    said = "it cannot be written (File exists); name another file with --to.\n"
+    assert refused("plot", str(sweep), "--to", str(below)) == f"error: --to={below} is not possible: {said}"
+
+    def read_only(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", read_only)
+    said = f"error: --to={sweep / 'plot.png'} is not possible: it cannot be written (Permission denied); name another"
+    assert refused("plot", str(sweep)).startswith(said)
+
+
 def test_a_folder_without_runs(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: there is no run (config.json) in {tmp_path}\n"

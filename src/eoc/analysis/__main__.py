@@ -13,8 +13,9 @@ from eoc.analysis.group_figure import draw_groups
 from eoc.analysis.grouping import column, grouped, pooled, varying, written
 from eoc.analysis.status import status
 from eoc.analysis.table import read_runs
-from eoc.errors import InvalidInput
+from eoc.errors import InvalidInput, RunFailure
 
+ENDINGS = (".png", ".svg", ".pdf")
 METRICS = ["train/loss", "test/accuracy"]
 
 
@@ -25,14 +26,14 @@ def main(words: list[str] | None = None) -> int:
         return report.main(words[1:])
     given = _parser().parse_args(words)
     try:
-        runs = read_runs(given.folder)
+        runs = _read(given.folder)
         if given.command == "status":
             print(status(runs))
         elif given.command == "table":
             print(_table(runs, given.group_by, given.metric, csv=given.csv))
         else:
             print(_plot(runs, given))
-    except (FileNotFoundError, InvalidInput) as error:
+    except (FileNotFoundError, InvalidInput, RunFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -66,6 +67,16 @@ def _names(words: str) -> list[str]:
     return [word for word in words.split(",") if word]
 
 
+def _read(folder: Path) -> pd.DataFrame:
+    try:
+        return read_runs(folder)
+    except OSError as error:
+        if error.strerror is None:  # there is no run
+            raise
+        which = "it" if error.filename in (None, str(folder), folder) else error.filename
+        raise InvalidInput("DIR", str(folder), f"{which} cannot be read ({error.strerror})") from error
+
+
 def _table(runs: pd.DataFrame, by: list[str] | None, metrics: list[str], *, csv: bool) -> str:
     by = [name for name in varying(runs) if name != "seed"] if by is None else by
     by = [column(runs, "--group-by", name) for name in by]
@@ -82,7 +93,14 @@ def _plot(runs: pd.DataFrame, given: argparse.Namespace) -> Path:
     x = given.x if given.x == "step" else column(runs, "--x", given.x)
     hue = None if given.hue is None else column(runs, "--hue", given.hue)
     y = column(runs, "--y", given.y)
-    path = draw_groups(runs, x, y, hue, given.to or given.folder / "plot.png")
+    to = given.to or given.folder / "plot.png"
+    if to.suffix.lower() not in ENDINGS:
+        raise InvalidInput("--to", str(to), f"its ending must be one of {', '.join(ENDINGS)}")
+    try:
+        path = draw_groups(runs, x, y, hue, to)
+    except OSError as error:
+        rule = f"it cannot be written ({error.strerror or error}); name another file with --to"
+        raise InvalidInput("--to", str(to), rule) from error
     by = [name for name in (x, hue) if name not in (None, "step")]
     drawn = runs[runs["status"] != "diverged"] if x == "step" else runs[runs["status"] == "completed"]
     _remark(pooled(drawn, by))
