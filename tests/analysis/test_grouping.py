@@ -11,7 +11,9 @@ from scipy import stats
 
 from eoc.analysis.__main__ import main
 from eoc.analysis.group_figure import draw_groups
-from eoc.analysis.grouping import grouped, pooled, varying
+from eoc.analysis.grouping import grouped, numbers, pooled, varying
+from eoc.analysis.table import read_runs
+from eoc.errors import InvalidInput
 from eoc.tracking.claim import claimed
 from eoc.tracking.run_folder import FAILED, SUMMARY
 from support import trained
@@ -203,6 +205,41 @@ def test_a_column_that_is_not_there(sweep, capsys, words, sentence):
     said = capsys.readouterr().err
     assert said.startswith(f"error: {words[1]}={words[2]} is not possible: ")
     assert sentence in said
+
+
+def test_before_the_first_run_is_done(tmp_path, capsys, monkeypatch):
+    for seed in (0, 1):
+        trained(tmp_path / f"{seed}", f"seed={seed}", "callbacks=none", SHORT)
+        (tmp_path / f"{seed}" / SUMMARY).unlink()
+    why = "no run has completed yet; python -m eoc.analysis status DIR shows what they do."
+    for option, words in (("--metric", ["table"]), ("--y", ["plot", "--x", "seed"])):
+        assert main([words[0], str(tmp_path), *words[1:]]) == 2
+        assert capsys.readouterr().err == f"error: {option}={LOSS} is not possible: {why}\n"
+    assert main(["table", str(tmp_path), "--group-by", "sed"]) == 2
+    assert "the runs differ in seed and have measured nothing yet (perhaps seed?)." in capsys.readouterr().err
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    said(capsys, "plot", str(tmp_path), "--y", LOSS)
+    (line,) = drawn[0].axes[0].lines
+    assert line.get_xdata().tolist() == [0, 1, 2, 3, 4, 5]
+    assert main(["plot", str(tmp_path), "--y", "nosuch"]) == 2
+    assert capsys.readouterr().err == f"error: --y=nosuch is not possible: {why}\n"
+
+
+def test_what_is_no_number_has_no_mean(sweep, capsys):
+    for words in (["table", "--metric", "model"], ["plot", "--y", "model"], ["plot", "--x", "seed", "--y", "model"]):
+        assert main([words[0], str(sweep), *words[1:]]) == 2
+        start = (
+            f"error: {words[-2]}=model is not possible: its values are no numbers, such as nup; the runs have measured"
+        )
+        assert capsys.readouterr().err.startswith(f"{start} train/loss, ")
+    for name in ("status", "trainer.enable_progress_bar"):
+        with pytest.raises(InvalidInput, match=f"--y={name} is not possible: its values are no numbers"):
+            numbers(read_runs(sweep), "--y", name)
+    assert numbers(read_runs(sweep), "--y", "model.depth") == "model.depth"
+    assert main(["plot", str(sweep), "--y", "model.depth"]) == 2
+    rule = "with --x=step it must be a metric, and no run beside diverged ones has a value of it at any step"
+    assert capsys.readouterr().err == f"error: --y=model.depth is not possible: {rule}.\n"
 
 
 def test_files_that_cannot_be_read_or_written(sweep, tmp_path, capsys, monkeypatch):

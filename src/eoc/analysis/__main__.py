@@ -10,9 +10,9 @@ import pandas as pd
 
 from eoc.analysis import report
 from eoc.analysis.group_figure import draw_groups
-from eoc.analysis.grouping import column, grouped, pooled, varying, written
+from eoc.analysis.grouping import column, grouped, numbers, pooled, varying, written
 from eoc.analysis.status import status
-from eoc.analysis.table import read_runs
+from eoc.analysis.table import read_histories, read_runs
 from eoc.errors import InvalidInput, RunFailure
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -80,7 +80,7 @@ def _read(folder: Path) -> pd.DataFrame:
 def _table(runs: pd.DataFrame, by: list[str] | None, metrics: list[str], *, csv: bool) -> str:
     by = [name for name in varying(runs) if name != "seed"] if by is None else by
     by = [column(runs, "--group-by", name) for name in by]
-    metrics = [column(runs, "--metric", name) for name in metrics]
+    metrics = [numbers(runs, "--metric", name) for name in metrics]
     table = grouped(runs, by, metrics)
     note = pooled(runs[runs["status"] == "completed"], by)
     if csv:
@@ -92,7 +92,8 @@ def _table(runs: pd.DataFrame, by: list[str] | None, metrics: list[str], *, csv:
 def _plot(runs: pd.DataFrame, given: argparse.Namespace) -> Path:
     x = given.x if given.x == "step" else column(runs, "--x", given.x)
     hue = None if given.hue is None else column(runs, "--hue", given.hue)
-    y = column(runs, "--y", given.y)
+    drawn = runs[runs["status"] != "diverged"] if x == "step" else runs[runs["status"] == "completed"]
+    y = _by_step(runs, drawn, given.y) if x == "step" else numbers(runs, "--y", given.y)
     to = given.to or given.folder / "plot.png"
     if to.suffix.lower() not in ENDINGS:
         raise InvalidInput("--to", str(to), f"its ending must be one of {', '.join(ENDINGS)}")
@@ -101,10 +102,16 @@ def _plot(runs: pd.DataFrame, given: argparse.Namespace) -> Path:
     except OSError as error:
         rule = f"it cannot be written ({error.strerror or error}); name another file with --to"
         raise InvalidInput("--to", str(to), rule) from error
-    by = [name for name in (x, hue) if name not in (None, "step")]
-    drawn = runs[runs["status"] != "diverged"] if x == "step" else runs[runs["status"] == "completed"]
-    _remark(pooled(drawn, by))
+    _remark(pooled(drawn, [name for name in (x, hue) if name not in (None, "step")]))
     return path
+
+
+def _by_step(runs: pd.DataFrame, drawn: pd.DataFrame, y: str) -> str:
+    """Return ``y`` if a history has it, as those of runs that go on may before any has completed."""
+    if any(read_histories(drawn.iloc[[row]], [y])[y].notna().any() for row in range(len(drawn))):
+        return y
+    rule = "with --x=step it must be a metric, and no run beside diverged ones has a value of it at any step"
+    raise InvalidInput("--y", numbers(runs, "--y", y), rule)
 
 
 def _remark(note: str) -> None:

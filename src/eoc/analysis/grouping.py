@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +83,30 @@ def column(runs: pd.DataFrame, key: str, name: str) -> str:
     """Return ``name`` if the runs have it, or refuse it in the name of the option ``key``."""
     if name not in runs.columns:
         known = [str(each) for each in runs.columns]
-        metrics = [each for each in known if "/" in each and not each.startswith("best/") and "/layer_" not in each]
-        rule = f"the runs differ in {', '.join(varying(runs)) or 'nothing'} and have measured {', '.join(metrics)}"
+        rule = f"the runs differ in {', '.join(varying(runs)) or 'nothing'} and have measured {_measured(runs)}"
         raise InvalidInput(key, name, f"{rule}{closest(name, known)}")
     return name
+
+
+def numbers(runs: pd.DataFrame, key: str, name: str) -> str:
+    """Return ``name`` if it is a column of numbers, or refuse it in the name of the option ``key``.
+
+    Before the first run has completed there are no metrics yet, and that is what is said.
+    """
+    if name not in runs.columns and not (runs["status"] == "completed").any():
+        raise InvalidInput(key, name, "no run has completed yet; python -m eoc.analysis status DIR shows what they do")
+    values = runs[column(runs, key, name)].dropna()
+    words = [value for value in values if isinstance(value, bool) or not isinstance(value, Real)]
+    if words:
+        rule = f"its values are no numbers, such as {words[0]}; the runs have measured {_measured(runs)}"
+        raise InvalidInput(key, name, rule)
+    return name
+
+
+def _measured(runs: pd.DataFrame) -> str:
+    known = [str(each) for each in runs.columns]
+    metrics = [each for each in known if "/" in each and not each.startswith("best/") and "/layer_" not in each]
+    return ", ".join(metrics) or "nothing yet"
 
 
 def grouped(runs: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
