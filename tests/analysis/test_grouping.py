@@ -76,6 +76,8 @@ def test_what_a_mean_is_taken_over_beside_seeds_is_said():
     assert pooled(runs[:2], []) == "over runs that differ in callbacks too"
     assert pooled(runs, ["callbacks"]) == "2 of 4 runs repeat the settings and the seed of another"
     assert pooled(runs[:2], ["callbacks"]) == ""
+    deep = runs.assign(**{"model.depth": [3, 3, 5, 5], "trainer.max_steps": [6, 6, 7, 7]})
+    assert pooled(deep, ["model.depth"]) == "over runs that differ in callbacks too"
 
 
 def test_means_have_students_interval():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -23,11 +23,18 @@ def varying(runs: pd.DataFrame) -> list[str]:
     Left out are those that follow from the choice of their group, those of a callback that follow from one that is
     named before (all are missing where it was removed), and paths that differ by where the run lies.
     """
-    values = {name: _as_set(runs, name) for name in runs.columns if counts(str(name))}
-    differ = [name for name, column in values.items() if column.nunique() > 1]
+    return _told(_differing({name: _as_set(runs, name) for name in runs.columns if counts(str(name))}))
+
+
+def _differing(values: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    return {name: column for name, column in values.items() if column.nunique() > 1}
+
+
+def _told(values: Mapping[str, pd.Series]) -> list[str]:
+    """Leave out of the settings that differ those that say nothing of their own."""
     found: list[str] = []
-    for name in differ:
-        if name in BUNDLES and not any(other.startswith(f"{name}.") for other in differ):
+    for name in values:
+        if name in BUNDLES and not any(other.startswith(f"{name}.") for other in values):
             continue
         if not any(_follows(values[name], values[other]) for other in found if _is_above(other, name)):
             found.append(name)
@@ -62,8 +69,12 @@ def _follows(values: pd.Series, others: pd.Series) -> bool:
 
 def mixed(runs: pd.DataFrame, by: Sequence[str]) -> list[str]:
     """Return the settings, beside the seed, in which runs of one group differ."""
-    names = [name for _, part in _groups(runs, by) for name in varying(part)]
-    return [name for name in dict.fromkeys(names) if name != "seed"]
+    values = _differing({name: _as_set(runs, name) for name in runs.columns if counts(str(name))})
+    found: dict[str, None] = {}
+    for _, part in _groups(runs, by):
+        inside = {name: column.loc[part.index] for name, column in values.items()}
+        found |= dict.fromkeys(_told(_differing(inside)))
+    return [name for name in found if name != "seed"]
 
 
 def repeats(runs: pd.DataFrame) -> int:

@@ -90,6 +90,14 @@ def test_the_command_writes_claims_figures_and_cells(tmp_path: Path) -> None:
     assert "`concentration`: 16 runs (16 completed), 2 seeds a setting, 32 examples" in text
 
 
+def test_damaged_metrics_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path / "runs" / "concentration" / "one", "experiment=concentration", small=False)
+    metrics = run.folder / "metrics.csv"
+    metrics.write_text("loss\n1\n")
+    assert main([str(tmp_path / "runs"), "--to", str(tmp_path / "results")]) == 2
+    assert capsys.readouterr().err == f"error: {metrics} is damaged: it has no column step.\n"
+
+
 def test_experiments_that_are_run_again_replace_their_own_and_leave_the_others(tmp_path: Path) -> None:
     results = tmp_path / "results"
     results.mkdir()

@@ -18,6 +18,7 @@ import pytest
 
 import eoc.training.run as run_room
 from eoc.analysis import read_runs
+from eoc.errors import RunFailure
 from eoc.tracking.claim import claimed, is_claimed
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import (
@@ -34,6 +35,7 @@ from eoc.tracking.run_folder import (
 )
 from eoc.training.door import record_failure
 from eoc.training.sweep.report import overhead_of
+from eoc.training.sweep.search import conclude
 from support import Crash, before_the_door, called, crash_at, trained
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -255,6 +257,18 @@ def test_a_damaged_summary_is_no_result_and_its_job_runs_again(sweep, tmp_path, 
     assert code == 0
     assert "2 jobs: 2 completed" in out
     assert read_summary(folder)["final"] == final
+
+
+def test_a_search_names_damaged_settings_and_counts_the_other_jobs(tmp_path, capsys):
+    for name in ("a", "b"):
+        trained(tmp_path / name, *SMALL, small=False)
+    (tmp_path / "a" / SETTINGS).write_text("[]")
+    capsys.readouterr()
+    with pytest.raises(RunFailure, match="1 of 2 jobs have no result"):
+        conclude(tmp_path)
+    out = capsys.readouterr().out
+    assert "2 jobs: 1 completed, 1 failed" in out
+    assert f"failed    a: {tmp_path / 'a' / SETTINGS} is damaged: it is no JSON object." in out
 
 
 def test_a_finished_run_of_unknown_settings_is_left_alone_and_the_others_go_on(sweep, tmp_path):
