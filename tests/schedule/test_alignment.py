@@ -38,6 +38,16 @@ def test_on_target_nothing_moves() -> None:
     assert schedule.rate(10) == 0.8
 
 
+def test_a_rate_that_leaves_all_bounds_is_no_error() -> None:
+    schedule = Alignment(2.0, "absolute", target=0.0, gain=1e6)
+    schedule.tell(0, cosine=None)
+    schedule.tell(1, cosine=1.0)
+    assert schedule.rate(2) == math.inf
+    schedule = Alignment(2.0, "absolute", target=0.0, gain=1e6, max_rate=3.0)
+    schedule.tell(0, cosine=1.0)
+    assert schedule.rate(1) == 3.0
+
+
 def test_a_cosine_counts_once() -> None:
     schedule = Alignment(1.0, "absolute", target=0.0, gain=1.0)
     schedule.tell(0, cosine=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,28 @@ def test_a_curvature_that_is_not_finite_ends_a_geometric_run(tmp_path: Path) -> 
     assert math.isnan(run.columns["sharpness"][step])
     assert math.isnan(run.columns["lr"][step])
     assert math.isfinite(run.columns["sharpness"][step - 1])
+    assert run.value == math.inf
+
+
+@pytest.mark.parametrize(
+    ("overrides", "first", "reason"),
+    [
+        (["schedule=constant", "schedule.unit=absolute", "schedule.rate=1e38"], 0, r"4e\+39 leaves float32"),
+        (["schedule.kappa=1e300"], 0, r"[\d.]+e\+30\d leaves float32"),
+        (["schedule.kappa=1e308", "trainer.precision=64-true"], 0, "inf leaves float64"),
+        (["schedule=alignment", "schedule.gain=1000"], 2, "inf leaves float32"),
+    ],
+)
+def test_a_rate_beyond_the_weights_dtype_diverges(
+    overrides: list[str], first: int, reason: str, tmp_path: Path
+) -> None:
+    run = trained(tmp_path, *overrides, "model.parameterization=nup", "model.width=20", NO_FIGURE)
+    summary = strict(tmp_path)
+    assert summary["status"] == "diverged"
+    assert summary["diverged"]["step"] == summary["steps"] == first  # no update was taken from there
+    assert re.fullmatch(f"the learning rate {reason}", summary["diverged"]["reason"])
+    assert_whole(tmp_path, first)
+    assert math.isnan(run.columns.get("lr", [math.nan])[first])
     assert run.value == math.inf
 
 

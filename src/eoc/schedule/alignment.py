@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from eoc.errors import real
 from eoc.schedule.base import Scaled, not_told
 from eoc.schedule.bounds import bounds, clip
+
+LARGEST_EXPONENT = math.log(sys.float_info.max)  # beyond it exp has no value
 
 
 class Alignment(Scaled):
@@ -75,7 +78,8 @@ class Alignment(Scaled):
             return
         self._told_step = step
         if cosine is not None and not math.isnan(cosine):
-            moved = self._current * math.exp(self.gain * (cosine - self.target))
+            exponent = min(self.gain * (cosine - self.target), LARGEST_EXPONENT)
+            moved = self._current * math.exp(exponent)
             self._current = clip(moved, self.min_rate, self.max_rate)
 
     def in_unit(self, step: int) -> float:

@@ -177,7 +177,7 @@ class EdgeOfChaosModule(LightningModule):
         return batch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:  # noqa: ARG002
-        """Ask the schedule for η_t, measuring the sharpness if it needs it; skip the step if that has blown up."""
+        """Ask the schedule for η_t, measuring the sharpness if it needs it; skip the step if one has blown up."""
         self.step = step = self.trainer.global_step
         try:
             sharpness = self._measure_for_schedule()
@@ -187,8 +187,10 @@ class EdgeOfChaosModule(LightningModule):
         if sharpness is not None:
             self.schedule.tell(step, sharpness=sharpness)
         rate = self.schedule.rate(step)
-        for group, factor in zip(self.trainer.optimizers[0].param_groups, self.network.rates, strict=True):
-            group["lr"] = rate * factor
+        excess = cast("LayerwiseSGD", self.trainer.optimizers[0]).set_rates(rate * g for g in self.network.rates)
+        if excess is not None:
+            self.diverge(excess)
+            return -1
         self.metrics["lr"] = rate
         if "sharpness" in self.metrics:
             self.metrics["lr_x_sharpness"] = rate * float(self.metrics["sharpness"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,19 @@ class LayerwiseSGD(torch.optim.SGD):
         groups = [{"params": [weight], "lr": rate} for weight, rate in zip(weights, rates, strict=True)]
         super().__init__(groups, momentum=momentum)
         self.watchers: Sequence[UpdateCosines] = ()
+
+    def set_rates(self, rates: Iterable[float]) -> str | None:
+        """Give each layer its rate; say so if one leaves the weights' dtype, in which no step can be taken with it.
+
+        Args:
+            rates: η·g_k of each layer.
+        """
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            dtype = group["params"][0].dtype
+            if not abs(rate) <= torch.finfo(dtype).max:
+                return f"the learning rate {rate:.3g} leaves {str(dtype).removeprefix('torch.')}"
+            group["lr"] = rate
+        return None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; ``closure`` computes the gradients first."""
