@@ -201,6 +201,27 @@ def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp
     assert len(trained(folder, *STEADY).path) == 5  # θ_4 to θ_8
 
 
+@pytest.mark.parametrize("damage", ["empty", "half", "other"])
+def test_a_damaged_checkpoint_is_named_and_the_run_starts_anew(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    checkpoint = folder / CHECKPOINT
+    with pytest.raises(Crash):
+        trained(folder, *STEADY, then=crash_at(6))
+    whole = checkpoint.read_bytes()
+    if damage == "other":
+        torch.save({"weights": torch.zeros(3)}, checkpoint)
+    else:
+        checkpoint.write_bytes(whole[: len(whole) // 2] if damage == "half" else b"")
+    capsys.readouterr()
+    run = trained(folder, *STEADY)
+    assert f"{checkpoint} is damaged: the run starts anew\n" in capsys.readouterr().out
+    assert len(run.path) == 9  # θ_0 to θ_8
+    assert written_steps(folder) == list(range(9))
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 8
+
+
 def test_a_run_may_go_on_in_its_own_folder_with_other_settings(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Crash):

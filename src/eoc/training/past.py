@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from pytorch_lightning.utilities import rank_zero_only
@@ -24,6 +23,7 @@ from eoc.tracking.run_folder import (
     read_summary,
     write_json,
 )
+from eoc.training.resume import opened
 
 
 class ToldToEnd(RunFailure):
@@ -81,12 +81,20 @@ def was_here(folder: Path, identity: str) -> bool:
 def last_checkpoint(folder: Path, max_steps: int) -> Path | None:
     """Return the checkpoint from which the run that was cut off in ``folder`` can go on; None if there is none.
 
-    One that was cut off behind its last step has nothing to go on from: it starts anew.
+    One that was cut off behind its last step has nothing to go on from, one whose checkpoint is damaged (a disk that
+    was full, a machine that went down) cannot: both start anew.
     """
     checkpoint = folder / CHECKPOINT
     if not checkpoint.exists():
         return None
-    step = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    try:
+        step = opened(checkpoint).step
+    except (OSError, MemoryError):  # the file may be whole
+        raise
+    except Exception:
+        if leads():
+            print(f"{checkpoint} is damaged: the run starts anew", flush=True)
+        return None
     return checkpoint if step < max_steps else None
 
 

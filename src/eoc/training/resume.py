@@ -24,12 +24,16 @@ class Resumed:
         step: steps that were done.
         settings: the run's settings (`eoc.tracking.settings.KEPT`).
         loggers: name → id of the loggers' runs.
+        shapes: name → shape of the weights.
+        callbacks: those whose state it has.
     """
 
     path: Path
     step: int
     settings: dict[str, Any]
     loggers: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    callbacks: set[str]
 
     @property
     def folder(self) -> Path:
@@ -41,6 +45,19 @@ class Resumed:
         then, now = _flat(self.settings), _flat(settings)
         keys = sorted(then.keys() | now.keys())
         return [f"{key}: {then.get(key)} → {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
+
+
+def opened(file: Path) -> Resumed:
+    """Read a checkpoint; one that is damaged or of another program raises whatever its reader trips over."""
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    own = content["eoc"]
+    if not own.keys() >= STATE:
+        raise KeyError(*(STATE - own.keys()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
+    settings = own["settings"]
+    _rule(settings)  # which is asked for later
+    step = int(content["global_step"])
+    return Resumed(file.absolute(), step, settings, own["loggers"], shapes, set(content["callbacks"]))
 
 
 def read_checkpoint(
@@ -62,26 +79,20 @@ def read_checkpoint(
     if not file.is_file():
         raise refuse("there is no such file; give a run's checkpoints/last.ckpt")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        own, saved_callbacks = content["eoc"], set(content["callbacks"])
-        if not own.keys() >= STATE:
-            raise KeyError(*(STATE - own.keys()))
-        there = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
-        resumed = Resumed(file.absolute(), int(content["global_step"]), own["settings"], own["loggers"])
-        then = _rule(resumed.settings)
+        resumed = opened(file)
     except Exception as error:
         raise refuse("it is damaged or not a checkpoint of this program", error) from error
-    here = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    there, here = resumed.shapes, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if there != here:
         rule = f"its layers have shapes {list(there.values())}, this config's {list(here.values())}"
         raise refuse(f"{rule}; give the model and dataset settings it was made with")
-    now = _rule(settings)
+    then, now = _rule(resumed.settings), _rule(settings)
     if then != now:
         raise refuse(f"it was made under the {then} schedule, this config has {now}")
     lacking = [
         callback
         for callback in callbacks
-        if "load_state_dict" in vars(type(callback)) and callback.state_key not in saved_callbacks
+        if "load_state_dict" in vars(type(callback)) and callback.state_key not in resumed.callbacks
     ]
     if lacking:
         names = ", ".join(type(callback).__name__ for callback in lacking)
