@@ -225,6 +225,47 @@ def test_a_value_is_refused_in_the_name_of_its_key(settings, monkeypatch, change
     assert not (Path(config.paths.run) / SUMMARY).exists()
 
 
+LENGTH = "trainer.max_steps sets the length of a run; leave it out"
+CLIPPED = "an update is the learning rate times the gradient; leave it out"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("fast_dev_run", True, LENGTH),
+        ("limit_train_batches", 0, LENGTH),
+        ("limit_train_batches", 1.0, LENGTH),
+        ("overfit_batches", 1, LENGTH),
+        ("max_time", "00:00:00:01", LENGTH),
+        ("min_steps", 9, LENGTH),
+        ("min_epochs", 2, LENGTH),
+        ("gradient_clip_val", 0.5, CLIPPED),
+        ("gradient_clip_algorithm", "norm", CLIPPED),
+        ("accumulate_grad_batches", 2, "a step takes one batch, whose size is dataset.batch_size; leave it out"),
+        ("barebones", True, "nothing of the run would be written; leave it out"),
+        ("num_nodes", 2, "its processes must be started by srun or torchrun, on all of the nodes"),
+        ("num_nodes", 0, "it must be an integer of at least 1"),
+    ],
+)
+def test_a_setting_of_lightning_under_which_a_run_would_be_another(settings, monkeypatch, key, value, rule):
+    for name in ("NODE_RANK", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    config = settings()
+    OmegaConf.update(config, f"trainer.{key}", value, force_add=True)
+    with pytest.raises(InvalidInput) as refusal:
+        run_room.run(config)
+    written = "true" if value is True else value
+    assert str(refusal.value) == f"trainer.{key}={written} is not possible: {rule}."
+
+
+def test_lightnings_own_values_are_no_mistake(settings):
+    config = settings("callbacks=none", small=(*SMALL, "logger=csv"))
+    for key, value in {"fast_dev_run": False, "limit_train_batches": None, "accumulate_grad_batches": 1}.items():
+        OmegaConf.update(config, f"trainer.{key}", value, force_add=True)
+    run_room.run(config)
+    assert (Path(config.paths.run) / SUMMARY).exists()
+
+
 @pytest.mark.parametrize("override", ["model.depth=1", "objective=nosuch", "model._target_=eoc.nosuch"])
 def test_a_refused_value_is_one_line_on_stderr(refused, override):
     assert refused(override).startswith(f"{override} is not possible: ")

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from eoc.analysis.status import status
+from eoc.analysis.table import read_runs
 from eoc.tracking.run_folder import CHECKPOINT, FIGURE, METRICS, SUMMARY, read_metrics
+from eoc.training.module import EdgeOfChaosModule
 from support import NO_FIGURE, SMALL, trained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +155,20 @@ def test_weights_that_are_not_finite_do_not_replace_the_last_checkpoint(tmp_path
     assert state["global_step"] == finite.index(False) - 1
     for weight, kept in zip(run.path[state["global_step"]], state["state_dict"].values(), strict=True):
         assert torch.equal(weight, kept)
+
+
+def test_a_run_that_something_else_ends_early_is_not_completed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(module: EdgeOfChaosModule, step: int) -> None:
+        module.trainer.should_stop = step == 2
+
+    run = trained(tmp_path, "callbacks=none", then=stop)
+    summary = strict(tmp_path)
+    assert (summary["status"], summary["steps"], summary["diverged"]) == ("stopped", 3, None)
+    assert run.value == math.inf
+    assert "stopped at step 3" in capsys.readouterr().out
+    assert status(read_runs(tmp_path)).endswith("step 3 of 8")
 
 
 def test_the_exit_code_is_0(tmp_path: Path) -> None:

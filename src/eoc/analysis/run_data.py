@@ -50,7 +50,7 @@ class RunData:
 
     @property
     def status(self) -> str:
-        """``completed``, ``diverged at step …``, ``failed: …``, or ``unfinished``: it goes on, or was cut off."""
+        """``completed``, ``stopped``, ``diverged at step …``, ``failed: …``, ``unfinished`` (running or cut off)."""
         if self.failure is not None:
             return f"failed: {self.failure}"
         if not self.summary:

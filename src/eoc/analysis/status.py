@@ -9,7 +9,7 @@ import pandas as pd
 from eoc.analysis.grouping import varying
 from eoc.tracking.claim import is_claimed
 
-ORDER = ("completed", "diverged", "running", "unfinished", "failed")
+ORDER = ("completed", "diverged", "stopped", "running", "unfinished", "failed")
 
 
 def status(runs: pd.DataFrame) -> str:

@@ -21,12 +21,12 @@ ELSEWHERE = {"wandb", "checkpoints", ".hydra", ".submitit"}  # folders that hold
 def read_runs(folder: Path | str) -> pd.DataFrame:
     """Read every run at or below ``folder``, one row each, sorted by path.
 
-    Columns: ``path``; ``status`` (``completed``, ``diverged``, ``failed`` or ``unfinished``) and ``why`` (it diverged
-    or failed); each group's choice (``model``, ``dataset``, ``schedule``, …); every value of the resolved config by
-    its dotted name (``model.depth``, ``seed``; lists as tuples); every final metric by its own name (``train/loss``,
-    ``lr_x_sharpness``); the best ones as ``best/…``; ``steps``, ``seconds`` and ``parameters``. What a run does not
-    have is missing. Of a damaged file a line on stderr says so: without its ``config.json`` a run is left out, without
-    its ``summary.json`` it is unfinished, as it is to a sweep.
+    Columns: ``path``; ``status`` (``completed``, ``diverged``, ``stopped``, ``failed`` or ``unfinished``) and ``why``
+    (it diverged or failed); each group's choice (``model``, ``dataset``, ``schedule``, …); every value of the resolved
+    config by its dotted name (``model.depth``, ``seed``; lists as tuples); every final metric by its own name
+    (``train/loss``, ``lr_x_sharpness``); the best ones as ``best/…``; ``steps``, ``seconds`` and ``parameters``. What a
+    run does not have is missing. Of a damaged file a line on stderr says so: without its ``config.json`` a run is left
+    out, without its ``summary.json`` it is unfinished, as it is to a sweep.
 
     Args:
         folder: a run's, a sweep's, or one above them.

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eoc.data import Dataset
@@ -24,6 +25,17 @@ from eoc.model import LOSSES, MLP, cross_entropy
 from eoc.training.callbacks.base import Measurement
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.module import EdgeOfChaosModule
+
+_LENGTH = "trainer.max_steps sets the length of a run; leave it out"
+_CLIPPED = "an update is the learning rate times the gradient; leave it out"
+# Settings of Lightning's trainer under which a run would be another one than its config and its rows say.
+_NOT_HERE = {
+    **dict.fromkeys(("fast_dev_run", "limit_train_batches", "overfit_batches", "max_time"), _LENGTH),
+    **dict.fromkeys(("min_steps", "min_epochs"), _LENGTH),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), _CLIPPED),
+    "accumulate_grad_batches": "a step takes one batch, whose size is dataset.batch_size; leave it out",
+    "barebones": "nothing of the run would be written; leave it out",
+}
 
 
 def make(key: str, node: Any, **arguments: Any) -> Any:
@@ -154,6 +166,10 @@ def _check_trainer(node: DictConfig) -> None:
     integer("max_steps", node.get("max_steps"), minimum=1)
     if node.get("max_epochs") != -1:
         raise InvalidInput("max_epochs", node.get("max_epochs"), "it must be -1; max_steps is the length of a run")
+    parameters = signature(Trainer).parameters
+    for key, rule in _NOT_HERE.items():
+        if node.get(key) not in (None, parameters[key].default):
+            raise InvalidInput(key, _plain(node[key]), rule)
     choice("accelerator", node.get("accelerator"), ("auto", "cpu", "gpu", "cuda"))
     on_gpu = node.accelerator in ("gpu", "cuda")
     gpus = torch.cuda.device_count()
@@ -163,10 +179,18 @@ def _check_trainer(node: DictConfig) -> None:
         cores = max(os.cpu_count() or 1, 2)  # two processes, to try it, run anywhere
         integer("devices", node.get("devices"), minimum=1, maximum=gpus if on_gpu else cores)
     choice("strategy", node.get("strategy", "auto"), ("auto", "ddp"))
+    nodes = integer("num_nodes", node.get("num_nodes", 1), minimum=1)
+    if nodes > 1 and not _is_launched():
+        raise InvalidInput("num_nodes", nodes, "its processes must be started by srun or torchrun, on all of the nodes")
     choice("precision", node.get("precision"), ("32-true", "64-true"))
     integer("num_sanity_val_steps", node.get("num_sanity_val_steps", 0), minimum=-1)
     for key in ("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"):
         boolean(key, node.get(key, False))
+
+
+def _is_launched() -> bool:
+    """Whether something beside this process starts those of the other nodes; Lightning would wait for them for ever."""
+    return SLURMEnvironment.detect() or TorchElasticEnvironment.detect() or "NODE_RANK" in os.environ
 
 
 def _made(key: str, node: Any, kind: type) -> Any:

@@ -23,11 +23,13 @@ def summarize(
 ) -> dict[str, Any]:
     """Collect a run's outcome as plain values: status, last known and best metrics, and what made them.
 
+    A run that was ended before ``trainer.max_steps``, but not by divergence, is ``stopped``.
     The last rate and its product with λ are those of the last update; losses, λ and features those after it.
     """
     divergence = module.divergence
+    made_all = module.trainer.global_step >= module.trainer.max_steps
     return {
-        "status": "diverged" if divergence else "completed",
+        "status": "diverged" if divergence else "completed" if made_all else "stopped",
         "diverged": {"step": divergence.step, "reason": divergence.reason} if divergence else None,
         "steps": module.trainer.global_step,
         "final": recorder.last,
@@ -57,10 +59,8 @@ def table(summary: dict[str, Any], folder: Path) -> str:
         value = final.get(name)
         return "not measured" if value is None else format(value, form)
 
-    diverged = summary["diverged"]
-    status = f"diverged at step {diverged['step']}: {diverged['reason']}" if diverged else "completed"
     rows = [
-        ("status", status),
+        ("status", _status(summary)),
         ("steps", f"{summary['steps']} in {summary['wall_seconds']:.1f} s, {summary['parameters']:,} parameters"),
         ("train loss, accuracy", f"{number('train/loss')}, {number('train/accuracy', '.4f')}"),
         ("test loss, accuracy", f"{number('test/loss')}, {number('test/accuracy', '.4f')}"),
@@ -80,13 +80,18 @@ def table(summary: dict[str, Any], folder: Path) -> str:
 
 def line(summary: dict[str, Any], name: str, folder: Path) -> str:
     """Lay the outcome of a sweep's job out as one line."""
-    final, diverged = summary["final"], summary["diverged"]
-    status = f"diverged at step {diverged['step']}" if diverged else "completed"
+    final, status = summary["final"], _status(summary).partition(":")[0]
     known = [f"{key} {final[key]:.4g}" for key in ("train/loss", "test/accuracy") if final.get(key) is not None]
     if summary["unconverged_probes"]:
         known.append(f"λ uncertain at {summary['unconverged_probes']} probes")
     said = ", ".join([status, *known, f"{summary['wall_seconds']:.1f} s"])
     return f"{name}: {said} → {folder.name}"
+
+
+def _status(summary: dict[str, Any]) -> str:
+    if diverged := summary["diverged"]:
+        return f"diverged at step {diverged['step']}: {diverged['reason']}"
+    return f"stopped at step {summary['steps']}" if summary["status"] == "stopped" else "completed"
 
 
 @cache

@@ -12,7 +12,7 @@ from eoc.errors import RunFailure
 from eoc.tracking.claim import is_claimed
 from eoc.tracking.run_folder import FAILED, LOCK, Damaged, has_result, read_settings
 from eoc.training.past import taken_by_another
-from eoc.training.sweep.jobs import Job, is_finished, outcome
+from eoc.training.sweep.jobs import WITH_RESULT, Job, is_finished, outcome
 from eoc.training.sweep.report import report
 
 Launch = Callable[[list[Job]], Any]
@@ -47,7 +47,7 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
     finally:
         outcomes = {job.number: outcome(job) for job in own}
         print(report(own, outcomes, before, twins, folder, planning), flush=True)
-    unfinished = [each for each in outcomes.values() if each.status not in ("completed", "diverged")]
+    unfinished = [each for each in outcomes.values() if each.status not in WITH_RESULT]
     if unfinished:
         raise RunFailure(
             f"{len(unfinished)} of {len(own)} jobs have no result; {FAILED} in their folders says more, and the same "
@@ -114,7 +114,7 @@ def _failure(job: Job) -> Path:
 
 
 def _ended(job: Job) -> bool:
-    return outcome(job).status in ("completed", "diverged", "failed")
+    return outcome(job).status in (*WITH_RESULT, "failed")
 
 
 def _begun_since(job: Job, moment: float) -> bool:

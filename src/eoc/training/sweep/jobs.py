@@ -15,6 +15,8 @@ from eoc.training.door import sentence
 from eoc.training.identity import identity
 from eoc.training.past import was_here
 
+WITH_RESULT = ("completed", "diverged", "stopped")  # what summary.json says
+
 
 @dataclass
 class Job:
@@ -39,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: ``completed``, ``diverged``, ``failed``, ``running`` (elsewhere) or ``missing``."""
+    """What became of a job: one of `WITH_RESULT`, ``failed``, ``running`` (elsewhere) or ``missing``."""
 
     status: str
     why: str = ""
@@ -96,6 +98,7 @@ def outcome(job: Job) -> Outcome:
     if is_finished(job):
         summary = read_summary(job.folder)
         reason = f"step {summary['diverged']['step']}: {summary['diverged']['reason']}" if summary["diverged"] else ""
+        reason = f"at step {summary['steps']}" if summary["status"] == "stopped" else reason
         return Outcome(summary["status"], reason)
     if is_claimed(job.folder):
         return Outcome("running", "another process is at work in its folder")

@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 from eoc.tracking.run_folder import SUMMARY, read_summary
-from eoc.training.sweep.jobs import Job, Outcome
+from eoc.training.sweep.jobs import WITH_RESULT, Job, Outcome
 
-ORDER = ("completed", "diverged", "failed", "running", "missing")
+ORDER = (*WITH_RESULT, "failed", "running", "missing")
 SHOWN = 20  # results with a remark that are listed; everything without a result is
 
 
@@ -35,11 +35,11 @@ def report(
         rows.append(f"{twins} more have the settings of another")
     for status in ORDER[1:]:
         listed = [job for job in jobs if outcomes[job.number].status == status]
-        shown = listed[:SHOWN] if status == "diverged" else listed
+        shown = listed[:SHOWN] if status in WITH_RESULT else listed
         rows += [f"{status:<9} {job.words}: {outcomes[job.number].why}" for job in shown]
         if len(shown) < len(listed):
             rows.append(f"{status:<9} and {len(listed) - len(shown)} more")
-    new = [job for job in jobs if job.number not in before and outcomes[job.number].status in ("completed", "diverged")]
+    new = [job for job in jobs if job.number not in before and outcomes[job.number].status in WITH_RESULT]
     overhead = overhead_of([read_summary(job.folder) for job in new if job.folder is not None])
     if overhead is not None:
         each = planning / len(jobs)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from eoc.errors import RunFailure
 from eoc.tracking.run_folder import FAILED, SETTINGS, Damaged, read_settings
-from eoc.training.sweep.jobs import Job, outcome
+from eoc.training.sweep.jobs import WITH_RESULT, Job, outcome
 from eoc.training.sweep.report import report
 
 RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
@@ -56,6 +56,6 @@ def conclude(folder: Path) -> None:
         assert isinstance(best, DictConfig)
         found = ", ".join(f"{key}={value}" for key, value in best.get("best_params", {}).items())
         print(f"best      {found}: {best.get('best_value')}", flush=True)
-    lost = [each for each in outcomes.values() if each.status not in ("completed", "diverged")]
+    lost = [each for each in outcomes.values() if each.status not in WITH_RESULT]
     if lost:
         raise RunFailure(f"{len(lost)} of {len(jobs)} jobs have no result; {FAILED} in their folders says more.")
