@@ -114,6 +114,14 @@ def test_a_new_row_is_all_that_a_new_rule_needs(monkeypatch):
         ({"role": "output"}, "role=output is not possible: it must be one of input, hidden, readout."),
         ({"richness": 0.0}, "richness=0.0 is not possible: it must be a finite number above 0."),
         ({"richness": -1.0}, "richness=-1.0 is not possible: it must be a finite number above 0."),
+        (
+            {"richness": 1e300},
+            "richness=1e+300 is not possible: the learning rates' factor would be inf, which float32 does not hold; "
+            "choose one nearer to 1.",
+        ),
+        ({"richness": 1e20}, "richness=1e+20 is not possible: the learning rates' factor would be 6e+40, which"),
+        ({"richness": 1e-300}, "richness=1e-300 is not possible: the learning rates' factor would be 0, which"),
+        ({"richness": 1e-20}, "richness=1e-20 is not possible: the learning rates' factor would be 6e-40, which"),
         ({"richness": math.nan}, "richness=nan is not possible: it must be a finite number above 0."),
     ],
 )

@@ -149,6 +149,8 @@ VALUES = [
     ({"model.growth": -1}, "model.growth", "it must be a finite number of at least 0"),
     ({"model.growth": 1000}, "model.growth", "choose a smaller growth"),
     ({"model.richness": 0}, "model.richness", "it must be a finite number above 0"),
+    ({"model.richness": 1e300}, "model.richness", "the learning rates' factor would be inf, which float32 does not"),
+    ({"model.richness": 1e-300}, "model.richness", "the learning rates' factor would be 0, which float32 does not"),
     ({"model.activation": "foo"}, "model.activation", "it must be relu, abs, leaky_relu, or two numbers [a, b]"),
     ({"model.activation": [0, 0]}, "model.activation", "not both zero"),
     ({"model.activation": [1]}, "model.activation", "two numbers [a, b]"),

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from eoc.errors import choice, real
+import torch
+
+from eoc.errors import InvalidInput, choice, real
 
 INPUT, HIDDEN, READOUT = ROLES = ("input", "hidden", "readout")
 
@@ -140,12 +142,17 @@ def scaling(parameterization: str, role: str, sizes: Sizes, richness: float = 1.
         richness: ρ > 0; 1 is the row as it stands, ρ → 0 the kernel regime.
 
     Raises:
-        InvalidInput: for an unknown name or role, or a richness that is not positive.
+        InvalidInput: for an unknown name or role, or a richness that is not positive or with which g leaves float32.
 
     Source: docs/theory.md (the table; richness is derived there).
     """
     row = PARAMETERIZATIONS[choice("parameterization", parameterization, PARAMETERIZATIONS)]
     choice("role", role, ROLES)
     richness = real("richness", richness, above=0.0)
+    rate = row.rate[role](sizes) * (richness * richness)  # infinite where a power would raise
+    float32 = torch.finfo(torch.float32)
+    if not float32.tiny <= rate <= float32.max:
+        rule = f"the learning rates' factor would be {rate:.2g}, which float32 does not hold; choose one nearer to 1"
+        raise InvalidInput("richness", richness, rule)
     forward = row.forward[role](sizes) / (richness if role == READOUT else 1.0)
-    return Scaling(forward, row.rate[role](sizes) * richness**2)
+    return Scaling(forward, rate)
