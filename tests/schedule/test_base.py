@@ -134,7 +134,7 @@ COSINE = {"rate": 1.0, "unit": "absolute", "total_steps": 100}
         (Warmup, {"warmup_steps": 2.5}, "warmup_steps"),
         (Cosine, {**COSINE, "total_steps": 0}, "total_steps"),
         (Cosine, {**COSINE, "total_steps": None}, "total_steps"),
-        (Cosine, {**COSINE, "warmup_steps": 100}, "total_steps"),
+        (Cosine, {**COSINE, "warmup_steps": 100}, "warmup_steps"),
         (Cosine, {**COSINE, "final_fraction": 1.1}, "final_fraction"),
         (Cosine, {**COSINE, "final_fraction": -0.1}, "final_fraction"),
         (Geometric, {"kappa": 0}, "kappa"),

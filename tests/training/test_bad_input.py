@@ -98,6 +98,11 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
     ("override", "sentence"),
     [
         ("model=foo", f"model=foo is not possible: it must be one of {choices('model')}."),
+        ("callbacks=foo", f"callbacks=foo is not possible: it must be one of {choices('callbacks')}."),
+        (
+            "callbacks=[default,spectru]",
+            f"callbacks=spectru is not possible: it must be one of {choices('callbacks')} ",
+        ),
         ("schedule=geometri", "geometric, warmup (perhaps geometric?)."),
         ("modle=nup", "trainer (perhaps model?)."),
         ("experimnt=edge_of_stability", "(perhaps experiment?)."),
@@ -158,6 +163,11 @@ VALUES = [
     ({"model.readout_init": "foo"}, "model.readout_init", "it must be one of normal, zero"),
     ({"model._target_": "banana"}, "model._target_", "there is no such class or function"),
     ({"model._target_": "os.system"}, "model._target_", "it takes none of the keys of model (parameterization, depth"),
+    (
+        {"callbacks.curvature.k": 1000},
+        "curvature.max_products",
+        "it must be an integer of at least 1001 where callbacks.curvature.k is 1000.",
+    ),
     ({"schedule.kappa": -1}, "schedule.kappa", "it must be a finite number above 0"),
     ({"schedule.kappa": 0}, "schedule.kappa", "it must be a finite number above 0"),
     ({"schedule.interval": 0}, "schedule.interval", "it must be an integer of at least 1"),
@@ -266,6 +276,11 @@ def test_lightnings_own_values_are_no_mistake(settings):
         OmegaConf.update(config, f"trainer.{key}", value, force_add=True)
     run_room.run(config)
     assert (Path(config.paths.run) / SUMMARY).exists()
+
+
+def test_a_warm_up_as_long_as_the_run(refused):
+    said = refused("schedule=cosine", "schedule.warmup_steps=4")
+    assert said == "schedule.warmup_steps=4 is not possible: it must be below total_steps, which is 4."
 
 
 @pytest.mark.parametrize("override", ["model.depth=1", "objective=nosuch", "model._target_=eoc.nosuch"])

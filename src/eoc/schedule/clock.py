@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from eoc.errors import integer, real
+from eoc.errors import InvalidInput, integer, real
 from eoc.schedule.base import Scaled
 
 
@@ -65,8 +65,8 @@ class Cosine(Scaled):
     Args:
         rate: the full rate, a number above 0, in the unit below.
         unit: ``inverse_sharpness`` (of 1/λ_0) or ``absolute`` (of η itself).
-        total_steps: T, the length of the run in steps, above W.
-        warmup_steps: W, in steps, at least 0.
+        total_steps: T, the length of the run in steps, at least 1.
+        warmup_steps: W, in steps, at least 0 and below T.
         final_fraction: F, in [0, 1].
 
     Raises:
@@ -85,7 +85,10 @@ class Cosine(Scaled):
     ) -> None:
         super().__init__(rate, unit)
         self.warmup_steps = integer("warmup_steps", warmup_steps, minimum=0)
-        self.total_steps = integer("total_steps", total_steps, minimum=self.warmup_steps + 1)
+        self.total_steps = integer("total_steps", total_steps, minimum=1)
+        if self.warmup_steps >= self.total_steps:
+            rule = f"it must be below total_steps, which is {self.total_steps}"
+            raise InvalidInput("warmup_steps", warmup_steps, rule)
         self.final_fraction = real("final_fraction", final_fraction, minimum=0.0, maximum=1.0)
 
     def in_unit(self, step: int) -> float:

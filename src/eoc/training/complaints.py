@@ -29,7 +29,7 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     text = str(error)
     if isinstance(error, MissingConfigException):
-        return _no_such_choice(error)
+        return _no_such_choice(error, conf)
     if isinstance(error, OverrideParseException):
         rule = f"it cannot be read as key=value ({_first_line(text)}); quote special characters: 'key=\"value\"'"
         return f"{error.override} is not possible: {rule}."
@@ -52,9 +52,9 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
     return f"{where}{_first_line(text)}; {HELP}."
 
 
-def _no_such_choice(error: MissingConfigException) -> str:
+def _no_such_choice(error: MissingConfigException, conf: Path) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    options = [str(option) for option in error.options or ()]
+    options = [str(option) for option in error.options or _choices(group, conf)]  # Hydra has none for a list
     if name in EXTRAS:
         return f"{group}={name} is not possible: it is not installed, pip install -e '.[{EXTRAS[name]}]' does it."
     if not group or not options:
@@ -64,11 +64,15 @@ def _no_such_choice(error: MissingConfigException) -> str:
 
 def _no_choice(overrides: list[str], conf: Path) -> str:
     for override in OverridesParser.create().parse_overrides(overrides):
-        options = sorted(path.stem for path in (conf / override.key_or_group).glob("*.yaml"))
+        options = _choices(override.key_or_group, conf)
         if override.key_or_group and options and not isinstance(override.value(), str | list):
             rule = f"it must be one of {', '.join(options)}; leave it out for the default"
             return f"{override.input_line} is not possible: {rule}."
     return f"a config group takes the name of one of its choices; {HELP}."
+
+
+def _choices(group: str, conf: Path) -> list[str]:
+    return sorted(path.stem for path in (conf / group).glob("*.yaml"))
 
 
 def _unknown_key(error: Exception, override: str, conf: Path) -> str:

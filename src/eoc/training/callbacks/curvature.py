@@ -51,7 +51,12 @@ class CurvatureCallback(Measurement):
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Make probes of its own."""
         with under("curvature"):  # their settings are there
-            self._probes = {"sharpness": module.make_probe(k=1), "top": module.make_probe(k=self.k)}
+            self._probes = {"sharpness": module.make_probe(k=1)}
+            try:
+                self._probes["top"] = module.make_probe(k=self.k)
+            except InvalidInput as error:  # what is allowed for one is not for k
+                rule = f"{error.rule} where callbacks.curvature.k is {self.k}"
+                raise InvalidInput(error.key, error.value, rule) from error
         if self._state is not None:
             for name, probe in self._probes.items():
                 probe.load_state_dict(self._state[name])
