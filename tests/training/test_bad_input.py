@@ -560,6 +560,14 @@ def test_a_run_folder_that_cannot_be_written(refused, tmp_path, place):
     assert said.startswith(f"hydra.sweep.dir={folder} is not possible: it cannot be written (")
 
 
+def test_a_checkpoint_folder_that_cannot_be_written(refused, tmp_path):
+    assert refused("callbacks.checkpoint.folder=/proc/foo") == (
+        "callbacks.checkpoint.folder=/proc/foo is not possible: it cannot be written (No such file or directory); "
+        "choose another folder."
+    )
+    assert not (tmp_path / "run" / METRICS).exists()
+
+
 def test_a_finished_run_is_left_as_it_is(program, tmp_path):
     code, out, _ = program("seed=3")
     assert (code, "completed" in out) == (0, True)

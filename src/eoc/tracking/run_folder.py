@@ -8,12 +8,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eoc.errors import RunFailure
+from eoc.errors import InvalidInput, RunFailure
 
 METRICS, SUMMARY, FIGURE, CHECKPOINT, CONFIG = (
     "metrics.csv",
@@ -43,6 +44,17 @@ class Damaged(RunFailure):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is damaged: {why}")
+
+
+def make_writable(folder: Path, key: str) -> None:
+    """Make a folder; refuse it in the name of ``key`` if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        rule = f"it cannot be written ({error.strerror}); choose another folder"
+        raise InvalidInput(key, str(folder), rule) from error
 
 
 def read_metrics(folder: Path | str) -> dict[str, list[float]]:

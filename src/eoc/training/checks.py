@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
 from eoc.errors import InvalidInput, boolean, closest, integer, text, unknown
-from eoc.tracking.run_folder import has_result
+from eoc.tracking.run_folder import has_result, make_writable
 from eoc.training.callbacks.base import Measurement
 from eoc.training.module import EdgeOfChaosModule
 
@@ -24,13 +23,7 @@ PLAIN = {"loss": ["name"], "optimizer": ["momentum"], "sweep": ["resume"]}
 def check_folder(path: str, key: str = "hydra.run.dir") -> None:
     """Make a run folder; refuse it in the name of ``key`` if it cannot be written or holds a finished run."""
     folder = Path(text(key, path))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        rule = f"it cannot be written ({error.strerror}); choose another folder"
-        raise InvalidInput(key, str(folder), rule) from error
+    make_writable(folder, key)
     if has_result(folder):
         raise InvalidInput(key, str(folder), "it holds a finished run; choose another folder, or remove that one")
 

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from eoc.errors import integer, text
+from eoc.tracking.run_folder import make_writable
 from eoc.training.callbacks.base import StepCallback
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class CheckpointCallback(StepCallback, Checkpoint):
     def __init__(self, folder: str, every: int = 100) -> None:
         self.every = integer("every", every, minimum=1)
         self.path = Path(text("folder", folder)) / "last.ckpt"
+
+    def prepare(self, module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+        """Refuse a folder that cannot be written, before the first step."""
+        make_writable(self.path.parent, "callbacks.checkpoint.folder")
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Save between two steps."""
