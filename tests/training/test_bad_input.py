@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -589,6 +590,24 @@ def test_a_full_disk(refused, monkeypatch):
     monkeypatch.setattr(CSVLog, "log_metrics", full)
     said = refused()
     assert said.startswith("the run cannot go on, No space left on device: make room or choose another folder")
+
+
+def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
+    written, folder = Path.write_bytes, tmp_path / "run" / "checkpoints"
+
+    def full(path: Path, content: memoryview) -> None:
+        if path.name == "last.part" and (folder / "last.ckpt").exists():
+            written(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nope")  # nothing goes through there
+    said = refused("callbacks.checkpoint.every=2")
+    remedy = "make room or choose another folder with hydra.run.dir"
+    assert said == f"the run cannot go on, No space left on device ({folder}): {remedy}."
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
 # -- W&B, bugs, sweeps -----------------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from eoc.errors import integer, text
 from eoc.tracking.run_folder import make_writable
@@ -14,6 +17,22 @@ from eoc.training.callbacks.base import StepCallback
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
+
+
+class InPlace(TorchCheckpointIO):
+    """Writes where it is told to: Lightning's own goes through TMPDIR, which may be another disk, and full."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ARG002
+        """Write the file, or leave none and say in which folder there is no room."""
+        buffer = io.BytesIO()  # PyTorch hides what the disk says
+        torch.save(checkpoint, buffer)
+        file = Path(path)
+        try:
+            file.write_bytes(buffer.getbuffer())
+        except OSError as error:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(file.parent)) from error
 
 
 class CheckpointCallback(StepCallback, Checkpoint):
@@ -32,9 +51,12 @@ class CheckpointCallback(StepCallback, Checkpoint):
         self.every = integer("every", every, minimum=1)
         self.path = Path(text("folder", folder)) / "last.ckpt"
 
-    def prepare(self, module: EdgeOfChaosModule) -> None:  # noqa: ARG002
+    def prepare(self, module: EdgeOfChaosModule) -> None:
         """Refuse a folder that cannot be written, before the first step."""
         make_writable(self.path.parent, "callbacks.checkpoint.folder")
+        strategy = module.trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:  # and not one of the user's
+            strategy.checkpoint_io = InPlace()
 
     def after_step(self, module: EdgeOfChaosModule) -> None:
         """Save between two steps."""
