@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,25 @@ def test_settings_out_of_range(tree):
     assert refused(root, r"1 \(greyscale\) or 3", channels=2) == "channels"
     assert refused(root, "18 training examples of 3 classes, .* from 3 to 18", n_train=19) == "n_train"
     assert refused(root, "from 3 to 18", n_train=2) == "n_train"
+
+
+def test_a_size_for_which_there_is_not_enough_memory(tree, monkeypatch):
+    sentence = r"the inputs of 24 images would take 2,880.0 GB, and this machine has .* GB of memory: choose a smaller"
+    monkeypatch.setattr(image_folder, "_machine_memory", lambda: 10**12)
+    assert refused(tree[0], sentence, size=100000) == "size"
+    assert refused(tree[0], "integer of at least 1", size=-1) == "size"
+    needed = (9 + 3) * 3 * 10**2 * 4
+    monkeypatch.setattr(image_folder, "_machine_memory", lambda: needed)
+    assert images(root=tree[0], size=10, n_train=9, n_test=3).dim == 300
+    monkeypatch.setattr(image_folder, "_machine_memory", lambda: needed - 1)
+    assert refused(tree[0], "the inputs of 12 images would take", size=10, n_train=9, n_test=3) == "size"
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux says it there")
+def test_the_memory_of_the_machine():
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    said = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal"))
+    assert image_folder._machine_memory() == pytest.approx(1024 * said, rel=1e-6)
 
 
 def test_a_tree_that_is_not_one(tree):

@@ -41,7 +41,8 @@ def images(
         target: ``one_hot``, ``centered`` or ``plus_minus``.
         batch_size: examples in a step, from 1 to ``n_train``; None is the full batch.
         root: folder that holds ``train`` and ``test``.
-        size: side in pixels of the square that every image is resized to; None requires equal sizes.
+        size: side in pixels of the square that every image is resized to; None requires equal sizes. At least 1, and
+            the inputs must fit into the machine's memory.
         channels: 3 (colour) or 1 (greyscale).
 
     Raises:
@@ -62,7 +63,26 @@ def images(
         raise InvalidInput("root", str(root), f"it has one class, {classes[0]}: at least two are needed")
     decoder = _Decoder(path, size, channels)
     train, test = (_part(path, part, classes, decoder) for part in ("train", "test"))
+    selection.fits("images", len(classes), len(train.labels), len(test.labels))
+    if size is not None:
+        _check_memory(size, channels, (n_train or len(train.labels)) + (n_test or len(test.labels)))
     return selection.of("images", len(classes), train, test)
+
+
+def _check_memory(size: int, channels: int, count: int) -> None:
+    """Refuse images whose inputs, in float32, would be larger than all memory there is."""
+    needed, there = count * channels * size**2 * 4, _machine_memory()
+    if needed > there:
+        rule = f"the inputs of {count} images would take {_gigabytes(needed)}, and this machine has {_gigabytes(there)}"
+        raise InvalidInput("size", size, f"{rule} of memory: choose a smaller size")
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"
 
 
 def _classes(root: Path, part: str) -> list[str]:
