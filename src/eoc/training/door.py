@@ -94,14 +94,14 @@ class Doorkeeper(Callback):
             check_folder(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
-        """Refuse a folder that cannot be written; let a search that goes on propose something new."""
+        """Refuse a folder that cannot be written; make or find the study of a search."""
         with one_sentence():
             HydraConfig.instance().set_config(config)  # as above; Hydra sets it for each job alone
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
             if not _is_grid(config):
-                from eoc.training.sweep.search import shift_seed  # which needs this module
+                from eoc.training.sweep.study import begin  # imported by a search alone
 
-                shift_seed(config)
+                begin(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Say what became of the jobs of a search; a grid says it itself, also when it is interrupted."""

@@ -26,11 +26,12 @@ def identity(config: DictConfig) -> str:
     Returns:
         The first `LENGTH` hexadecimal digits of a SHA-256.
     """
-    text = json.dumps(_counted(config), sort_keys=True, ensure_ascii=True, default=str)
+    text = json.dumps(counted(config), sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def _counted(config: DictConfig) -> dict[str, Any]:
+def counted(config: DictConfig) -> dict[str, Any]:
+    """Return the settings that determine a run's numbers, by their full keys."""
     settings: dict[str, Any] = {}
     for group in COUNTED:
         node = config.get(group)

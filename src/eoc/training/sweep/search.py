@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from eoc.errors import RunFailure
 from eoc.tracking.run_folder import FAILED, SETTINGS, Damaged, read_settings
@@ -12,24 +13,6 @@ from eoc.training.sweep.jobs import WITH_RESULT, Job, outcome
 from eoc.training.sweep.report import report
 
 RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
-
-
-def shift_seed(config: DictConfig) -> None:
-    """Count the seed of Optuna's sampler up by the trials that a study has, or it would propose the same ones again."""
-    sweeper = config.hydra.sweeper
-    storage, seed = sweeper.get("storage"), OmegaConf.select(sweeper, "sampler.seed")
-    if storage is None or seed is None or not _is_there(storage):
-        return
-    from optuna.study import get_all_study_summaries
-
-    there = {study.study_name: study.n_trials for study in get_all_study_summaries(storage)}
-    with read_write(config.hydra):
-        sweeper.sampler.seed = seed + there.get(sweeper.get("study_name"), 0)
-
-
-def _is_there(storage: str) -> bool:
-    file = storage.removeprefix("sqlite:///")
-    return file == storage or Path(file).exists()
 
 
 def conclude(folder: Path) -> None:
@@ -55,7 +38,8 @@ def conclude(folder: Path) -> None:
         best = OmegaConf.load(folder / RESULTS)
         assert isinstance(best, DictConfig)
         found = ", ".join(f"{key}={value}" for key, value in best.get("best_params", {}).items())
-        print(f"best      {found}: {best.get('best_value')}", flush=True)
+        if math.isfinite(best.get("best_value", math.nan)):  # else every job diverged or failed
+            print(f"best      {found}: {best.best_value}", flush=True)
     lost = [each for each in outcomes.values() if each.status not in WITH_RESULT]
     if lost:
         raise RunFailure(f"{len(lost)} of {len(jobs)} jobs have no result; {FAILED} in their folders says more.")
