@@ -682,6 +682,37 @@ def test_each_bad_job_of_a_sweep_is_named_and_the_others_finish(program, tmp_pat
     assert "Traceback" not in out + err
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["max_batch_size=0"], "it must be an integer of at least 1, or null for all jobs at once."),
+        (["grids=foo"], "it must be a list of mappings, such as [{seed: '0,1'}, {seed: '2'}], or null."),
+        (["grids=[foo]"], "it must be a list of mappings, such as [{seed: '0,1'}, {seed: '2'}], or null."),
+        (["params=foo"], "it must be a mapping of keys to values, such as {seed: '0,1,2'}, or null."),
+        (["n_trials=0", "hydra/sweeper=best_rate"], "it must be an integer of at least 1."),
+        (["n_jobs=0", "hydra/sweeper=best_rate"], "it must be an integer of at least 1."),
+        (
+            ["max_failure_rate=2", "hydra/sweeper=best_rate"],
+            "it must be a finite number of at least 0 and of at most 1.",
+        ),
+        (["direction=foo", "hydra/sweeper=best_rate"], "it must be one of minimize, maximize."),
+    ],
+)
+def test_settings_of_a_sweeper_are_refused_before_any_job(refused, tmp_path, overrides, sentence):
+    wrong, *more = overrides
+    said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", f"hydra.sweeper.{wrong}", *more, "seed=0,1")
+    shown = wrong.replace("[foo]", "['foo']").replace("rate=2", "rate=2.0")
+    assert said == f"hydra.sweeper.{shown} is not possible: {sentence}"
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_no_processes_run_no_job(refused, tmp_path):
+    folder = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    assert refused("-m", folder, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "seed=0,1") == (
+        "hydra.launcher.n_jobs=0 is not possible: it must be an integer of at least 1, or -1 for one process a core."
+    )
+
+
 # -- the program itself ----------------------------------------------------------------------------------------------
 
 

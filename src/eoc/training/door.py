@@ -27,6 +27,7 @@ from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
 from eoc.training.past import ToldToEnd
+from eoc.training.sweep.settings import check_sweep
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -94,9 +95,10 @@ class Doorkeeper(Callback):
             check_folder(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
-        """Refuse a folder that cannot be written; make or find the study of a search."""
+        """Refuse wrong settings and a folder that cannot be written; make or find the study of a search."""
         with one_sentence():
             HydraConfig.instance().set_config(config)  # as above; Hydra sets it for each job alone
+            check_sweep(config)
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
             if not _is_grid(config):
                 from eoc.training.sweep.study import begin  # imported by a search alone

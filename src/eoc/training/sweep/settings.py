@@ -1,0 +1,69 @@
+"""Settings of a whole sweep, refused before any of its jobs starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from eoc.errors import InvalidInput, choice, integer, real, under
+
+Check = Callable[[str, Any], object]
+
+
+def check_sweep(config: DictConfig) -> None:
+    """Refuse what the sweeper or the launcher would fall over.
+
+    Args:
+        config: of the whole sweep, with its ``hydra`` node.
+
+    Raises:
+        InvalidInput: naming the setting, what it is and what is allowed.
+    """
+    for part, checks in (("sweeper", SWEEPER), ("launcher", LAUNCHER)):
+        given = OmegaConf.to_container(config.hydra[part])
+        assert isinstance(given, dict)
+        with under(f"hydra.{part}"):
+            for key, check in checks.items():
+                if key in given:
+                    check(key, given[key])
+
+
+def _jobs_at_once(key: str, value: Any) -> None:
+    if value is not None:
+        try:
+            integer(key, value, 1)
+        except InvalidInput as error:
+            raise InvalidInput(key, value, f"{error.rule}, or null for all jobs at once") from error
+
+
+def _processes(key: str, value: Any) -> None:
+    if integer(key, value) == 0:
+        raise InvalidInput(key, value, "it must be an integer of at least 1, or -1 for one process a core")
+
+
+def _mapping(key: str, value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        raise InvalidInput(key, value, "it must be a mapping of keys to values, such as {seed: '0,1,2'}, or null")
+
+
+def _mappings(key: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, list) and all(isinstance(grid, dict) for grid in value)):
+        raise InvalidInput(key, value, "it must be a list of mappings, such as [{seed: '0,1'}, {seed: '2'}], or null")
+
+
+def _direction(key: str, value: Any) -> None:
+    choice(key, getattr(value, "name", value), ("minimize", "maximize"))
+
+
+SWEEPER: dict[str, Check] = {
+    "max_batch_size": _jobs_at_once,
+    "params": _mapping,
+    "grids": _mappings,
+    "n_trials": lambda key, value: integer(key, value, 1),
+    "n_jobs": lambda key, value: integer(key, value, 1),
+    "max_failure_rate": lambda key, value: real(key, value, 0.0, 1.0),
+    "direction": _direction,
+}
+LAUNCHER: dict[str, Check] = {"n_jobs": _processes}
