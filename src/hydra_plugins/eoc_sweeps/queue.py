@@ -46,12 +46,24 @@ class _Launcher(BaseSubmititLauncher or Launcher):  # type: ignore[misc]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit the jobs, wait until none is left in the queue, return what each returned (infinity: nothing)."""
-        jobs = self._submit(job_overrides, initial_job_idx)
+        jobs = self._submitted(job_overrides, initial_job_idx)
         pause = PAUSE
         while self._waiting(jobs):
             time.sleep(pause)
             pause = min(1.1 * pause, LONGEST_PAUSE)
         return [_returned(job) for job in jobs]
+
+    def _submitted(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        from submitit.core.utils import FailedJobError
+
+        from eoc.errors import RunFailure
+
+        try:
+            return self._submit(job_overrides, initial_job_idx)
+        except (FailedJobError, RuntimeError, OSError) as error:
+            name = self.config.hydra.runtime.choices["hydra/launcher"]
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise RunFailure(f"hydra/launcher={name} cannot submit the jobs ({reason}).") from error
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
         import submitit

@@ -93,6 +93,32 @@ def test_without_submitit_the_remedy_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("programs", "reason"),
+    [
+        ({}, 'Could not detect "srun", are you indeed on a slurm cluster?'),
+        (
+            {"srun": "", "sbatch": "echo 'sbatch: error: invalid partition specified: foo' >&2; exit 1"},
+            "sbatch: error: invalid partition specified: foo",
+        ),
+    ],
+    ids=["no SLURM", "a refusal"],
+)
+def test_a_queue_that_takes_no_jobs_is_said_in_one_sentence(tmp_path, monkeypatch, programs, reason):
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name, script in programs.items():
+        (place / name).write_text(f"#!/bin/sh\n{script}\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}{os.pathsep}/usr/bin{os.pathsep}/bin" if programs else str(place))
+    done = swept(tmp_path, "hydra/launcher=slurm", "seed=0,1")
+    assert done.returncode == 2
+    *heard, said = done.stderr.splitlines()
+    assert said == f"error: hydra/launcher=slurm cannot submit the jobs ({reason})."
+    assert heard == ([reason] if programs else [])  # submitit passes sbatch's own words on
+    assert "2 jobs: 2 missing" in done.stdout
+
+
+@pytest.mark.parametrize(
     ("script", "expected"),
     [
         ("echo 7_0; echo 7_2", {"7_0", "7_2"}),
