@@ -136,6 +136,34 @@ def test_the_command_line_is_answered_in_one_sentence(refused, override, sentenc
     assert sentence in refused(override)
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["model=nup", "-m", "seed=0,1", "model.depth=3"],
+            "The command line cannot be read, unrecognized arguments: seed=0,1 model.depth=3: "
+            "put -m and other flags before all settings, not among them.",
+        ),
+        (
+            ["model=nup", "--foo", "seed=0"],
+            "The command line cannot be read, unrecognized arguments: --foo seed=0: "
+            "settings are key=value, --help lists them all.",
+        ),
+        (
+            ["--experimental-rerun", "foo"],
+            "--experimental-rerun=foo is not possible: it must be the config.pickle that a run has left.",
+        ),
+        (
+            ["--experimental-rerun", __file__],
+            f"--experimental-rerun={__file__} is not possible: it must be the config.pickle that a run has left.",
+        ),
+    ],
+)
+def test_flags_are_answered_in_one_sentence(monkeypatch, capsys, words, sentence):
+    before_the_door(monkeypatch)
+    assert called(monkeypatch, capsys, *words) == (2, "", f"error: {sentence}\n")
+
+
 @pytest.mark.parametrize("override", ["+model.foo=3"])
 def test_a_key_that_was_forced_in_is_unknown_all_the_same(refused, override):
     said = refused(override)

@@ -137,10 +137,17 @@ def _check_flags(arguments: list[str]) -> None:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise RunFailure(f"The command line cannot be read, {message}: settings are key=value, --help lists them all.")
+        rule = "settings are key=value, --help lists them all"
+        problem, _, words = message.partition(": ")
+        left = words.split()
+        if problem == "unrecognized arguments" and not any(word.startswith("-") for word in left):
+            rule = "put -m and other flags before all settings, not among them"
+        raise RunFailure(f"The command line cannot be read, {message}: {rule}.")
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
-    parser.parse_args(arguments)
+    rerun = parser.parse_args(arguments).experimental_rerun
+    if rerun is not None and not (Path(rerun).is_file() and Path(rerun).suffix == ".pickle"):
+        raise InvalidInput("--experimental-rerun", rerun, "it must be the config.pickle that a run has left")
 
 
 def _is_grid(config: DictConfig) -> bool:
