@@ -93,9 +93,9 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
 
 
 def read_failure(folder: Path | str) -> str | None:
-    """Return the sentence of ``FAILED.txt``; None if there is none."""
+    """Return the sentence of ``FAILED.txt``, which a full disk may have kept empty; None if there is no such file."""
     try:
-        return (Path(folder) / FAILED).read_text(errors="replace").partition("\n")[0]
+        return (Path(folder) / FAILED).read_text(errors="replace").partition("\n")[0] or "no reason was written"
     except FileNotFoundError:
         return None
 

@@ -160,7 +160,8 @@ def record_failure(folder: Path, error: Exception) -> None:
     first = " ".join((said or f"{type(error).__name__}: {error}").split())
     more = "" if said else "\n" + "".join(traceback.format_exception(error))
     if not has_result(folder):  # a finished run has not failed: it was refused to be run over
-        (folder / FAILED).write_text(f"{first}\n{more}")
+        with suppress(OSError):  # on a full disk it stays empty, which says that the run failed all the same
+            (folder / FAILED).write_text(f"{first}\n{more}")
     print(f"failed: {first} → {folder.name}", file=sys.stderr, flush=True)
 
 

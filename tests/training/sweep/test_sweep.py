@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -281,6 +282,37 @@ def test_a_finished_run_of_unknown_settings_is_left_alone_and_the_others_go_on(s
     assert "2 jobs: 1 completed, 1 failed" in out
     assert f"failed    seed=0: {folder / SETTINGS} is damaged: it is empty. Whose finished run lies there is not" in out
     assert (folder / SUMMARY).read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("makes_files", "row"),
+    [(True, "failed    seed=0: no reason was written"), (False, "missing   seed=0: cut off")],
+)
+def test_a_full_disk_keeps_no_reason_from_being_said_and_no_job_from_running(
+    sweep, tmp_path, monkeypatch, recwarn, makes_files, row
+):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write = Path.write_text
+
+    def write_text(self: Path, text: str, *args: Any, **kwargs: Any) -> int:
+        if self.name == FAILED:
+            if makes_files:
+                self.touch()
+            raise full
+        return write(self, text, *args, **kwargs)
+
+    def fail() -> None:
+        raise full
+
+    sabotage(monkeypatch, 0, fail)
+    monkeypatch.setattr(Path, "write_text", write_text)
+    code, out, err = sweep("seed=0,1")
+    assert code == 2
+    assert "failed: the run cannot go on, No space left on device: make room or choose another folder" in err
+    assert row in out
+    assert "1 completed" in out
+    assert not [str(each.message) for each in recwarn if "Callback" in str(each.message)]
+    assert (folders(tmp_path)[0] / FAILED).exists() == makes_files
 
 
 def test_a_finished_run_has_not_failed_whoever_was_refused_there(tmp_path):

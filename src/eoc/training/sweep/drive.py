@@ -104,8 +104,9 @@ def _record_lost(jobs: Sequence[Job]) -> None:
     """Record the end of those that a launcher has done with and that left neither a result nor an error."""
     for job in jobs:
         if not _ended(job) and outcome(job).status != "running":
-            _failure(job).parent.mkdir(parents=True, exist_ok=True)
-            _failure(job).write_text(f"{KILLED}\n")
+            with suppress(OSError):  # of a full disk
+                _failure(job).parent.mkdir(parents=True, exist_ok=True)
+                _failure(job).write_text(f"{KILLED}\n")
 
 
 def _failure(job: Job) -> Path:
