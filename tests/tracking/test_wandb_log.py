@@ -14,7 +14,7 @@ import pytest
 import wandb
 
 from eoc.errors import InvalidInput
-from eoc.tracking import wandb_log
+from eoc.tracking import figures, wandb_log
 from eoc.tracking.courier import Courier
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
@@ -187,6 +187,30 @@ def test_a_broken_wandb_is_said_once_and_stops_nothing(
     assert run.columns["step"] == list(range(9))
     assert run.value == run.columns["test/loss"][-1]
     assert finished == ([0] if broken == "log" else [])  # what was opened is closed
+
+
+def test_a_folder_that_is_there_and_cannot_be_written_is_not_exchanged_for_another(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="W&B stopped") as warned:
+        run = trained(tmp_path / "run", NO_FIGURE, OFFLINE, "paths.wandb=/proc")
+    reason = "/proc cannot be written, No such file or directory"
+    assert [str(each.message) for each in warned] == [
+        f"W&B stopped ({reason}); metrics.csv has every value, W&B may lack some"
+    ]
+    assert run.columns["step"] == list(range(9))
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/nope", "{tmp}/figure.png"])
+def test_figures_that_wandb_does_not_take_are_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder, place: str
+) -> None:
+    (tmp_path / "figure.png").touch()
+    runs = place.format(tmp=tmp_path)
+    assert figures.main([str(tmp_path), f"--runs={runs}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: W&B did not take the figures of {tmp_path} into --runs={runs} ({runs} cannot be wri")
+    assert err.count("\n") == 1
+    assert list(recwarn) == []
 
 
 def test_nothing_is_waited_for_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
-from eoc.errors import InvalidInput
+from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.wandb_log import WandbLog
+from eoc.tracking.wandb_service import reason
 
 
 def log_figures(folder: Path, runs: Path, project: str = "eoc", mode: str = "offline") -> list[Path]:
@@ -25,6 +27,7 @@ def log_figures(folder: Path, runs: Path, project: str = "eoc", mode: str = "off
 
     Raises:
         InvalidInput: if there are none.
+        RunFailure: if W&B did not take them.
     """
     figures = sorted(folder.glob("*.png"))
     if not figures:
@@ -33,8 +36,12 @@ def log_figures(folder: Path, runs: Path, project: str = "eoc", mode: str = "off
     group = str(inside.relative_to(whole)) if inside.is_relative_to(whole) else inside.name
     name = f"figures of {group}"
     log = WandbLog(project=project, mode=mode, root=str(whole), name=name, group=group, job_type="figures")
-    log.log_image("sweep", list(figures))
-    log.finish()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "W&B stopped")  # what a run would say, which goes on
+        log.log_image("sweep", list(figures))
+        failure = log.finish()
+    if failure is not None:
+        raise RunFailure(f"W&B did not take the figures of {folder} into --runs={runs} ({reason(failure)}).")
     return figures
 
 
@@ -51,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         for figure in log_figures(chosen.folder, chosen.runs, chosen.project, chosen.mode):
             print(figure)
-    except InvalidInput as error:
+    except (InvalidInput, RunFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -19,6 +19,7 @@ from eoc.tracking.wandb_service import (
     check_complete,
     end_service,
     import_wandb,
+    make_root,
     reason,
     service_process,
     without_launch,
@@ -138,17 +139,18 @@ class WandbLog(Logger):
         if self._courier is not None:
             self._send(lambda: self._run.summary.update(values))
 
-    def finish(self, exit_code: int = 0) -> None:
-        """Close the run, a lost one too, and say what W&B may lack; the next run of this process opens its own."""
+    def finish(self, exit_code: int = 0) -> BaseException | None:
+        """Close the run, a lost one too, say what W&B may lack, return why; this process's next run opens its own."""
         self._send_rows()
         courier, self._courier = self._courier, None
         if courier is None:
-            return
+            return None
         came_back = courier.finish(lambda: self._close(exit_code), seconds=self.patience + CLOSING)
         self._say(courier.failure)
         process = service_process()
         if not came_back or (process is not None and process.poll() is not None):
             end_service()
+        return courier.failure
 
     # -- in the main thread ----------------------------------------------------------------------------------------
 
@@ -173,9 +175,8 @@ class WandbLog(Logger):
     def _say(self, failure: BaseException | None) -> None:
         """Say once each that the server is out of reach, and that something is lost."""
         if self._unreachable is not None:
-            self._warn(
-                "unreachable", f"W&B cannot be reached ({reason(self._unreachable)}); this run is logged offline"
-            )
+            why = reason(self._unreachable)
+            self._warn("unreachable", f"W&B cannot be reached ({why}); this run is logged offline")
         if failure is not None:
             self._warn("lost", f"W&B stopped ({reason(failure)}); metrics.csv has every value, W&B may lack some")
 
@@ -187,7 +188,7 @@ class WandbLog(Logger):
     # -- in the courier's thread -----------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_root(self.root)
         try:
             self._run = self._init(self.mode)
         except Exception as error:
@@ -239,11 +240,9 @@ class WandbLog(Logger):
         return place
 
     def _close(self, exit_code: int) -> None:
-        if self._run is None:
-            return
-        self._run.finish(exit_code=exit_code)
-        assert self.folder is not None
-        check_complete(self.folder)
+        if self._run is not None:
+            self._run.finish(exit_code=exit_code)
+            check_complete(Path(self._run.dir).parent)
 
 
 def _optional(key: str, value: object) -> str | None:

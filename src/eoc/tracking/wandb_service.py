@@ -91,6 +91,16 @@ def end_service() -> None:
     Courier("wandb teardown").finish(wandb.teardown, seconds=1.0)
 
 
+def make_root(root: Path) -> None:
+    """Make W&B's folder; raise an OSError where it cannot be written, for which W&B would take /tmp instead."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise OSError(f"{root} cannot be written, {error.strerror}") from error
+
+
 def check_complete(folder: Path) -> None:
     """Raise an OSError where W&B could not write all of a run to its folder, of which it says nothing itself."""
     log = folder / "logs" / "debug-internal.log"
