@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 gc.disable()  # what imports make stays: to look for garbage among it again and again takes a second
 
-from pathlib import Path
+try:
+    from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
+    import hydra
+    from omegaconf import DictConfig
 
-from eoc.training.door import at_the_door
-from eoc.training.memory import set_apart
-from eoc.training.run import run
+    from eoc.training.door import at_the_door
+    from eoc.training.memory import set_apart
+    from eoc.training.run import run
+except KeyboardInterrupt:  # later ones are the door's
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 set_apart()
 gc.enable()

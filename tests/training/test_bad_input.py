@@ -761,6 +761,14 @@ def test_the_program_says_one_sentence(tmp_path):
     assert out == ""
 
 
+def test_an_interrupt_among_the_imports_is_one_word(tmp_path):
+    (tmp_path / "hydra.py").write_text("raise KeyboardInterrupt\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "train.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize(("words", "said"), [(["--help"], ""), ([], "stopped: nothing reads the output any more.\n")])
 def test_an_output_that_nobody_reads_is_no_error_of_the_disk(tmp_path, words, said):
     small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=2", "callbacks=none", "logger=csv"]
