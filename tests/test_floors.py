@@ -46,7 +46,7 @@ HOUSE = {
     "tracking": Room(FLOORS_0_TO_2, PLAIN | FIGURES | LIGHTNING | {"wandb", "omegaconf"} | OPTIONAL),
     "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy", "optuna"}),
     "hydra_plugins": Room(("training",), HYDRA | {"submitit"}),  # where Hydra looks for what a project adds to it
-    "analysis": Room(("tracking",), FIGURES | {"plotly"}),
+    "analysis": Room(("tracking",), FIGURES | {"plotly", "scipy"}),
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),
 }
 
