@@ -34,6 +34,7 @@ from eoc.tracking.run_folder import (
     read_summary,
     write_json,
 )
+from eoc.training.callbacks import DivergenceCallback
 from eoc.training.door import record_failure
 from eoc.training.sweep.report import overhead_of
 from eoc.training.sweep.search import conclude
@@ -207,6 +208,18 @@ def test_diverged_runs_are_results(sweep):
     assert code == 0
     assert "2 jobs: 1 completed, 1 diverged" in out
     assert re.search(r"diverged  schedule.rate=1e9|diverged  schedule.rate=1000000000.0", out)
+
+
+def test_a_run_that_was_stopped_is_counted_as_such_and_stays(sweep, monkeypatch):
+    def stop(_: DivergenceCallback, module: Any) -> None:
+        module.trainer.should_stop = True
+
+    monkeypatch.setattr(DivergenceCallback, "after_step", stop)
+    code, out, err = sweep("seed=0,1")
+    assert (code, err) == (0, "")
+    assert "2 jobs: 2 stopped" in out
+    assert re.findall(r"^stopped +(.*)$", out, re.MULTILINE) == ["seed=0: at step 1", "seed=1: at step 1"]
+    assert "2 finished before, 0 to run" in sweep("seed=0,1")[1]
 
 
 def test_a_single_run_that_was_cut_off_goes_on_too(tmp_path):
