@@ -49,8 +49,8 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int 
 def test_a_search_goes_on_with_other_jobs_of_the_same_settings(begun):
     assert begun("model.depth=4") == 0
     assert begun("model.depth=4", "hydra.sweeper.n_trials=3", "logger=csv", "paths.data=/elsewhere") == 1
-    assert begun("model.depth=4", "hydra.sweeper.params={schedule.rate: 'interval(1, 2)'}") == 2
-    assert begun("+hydra.sweeper.params={schedule.rate: 'interval(1, 2)', model.depth: 4}") == 3
+    assert begun("model.depth=4", "hydra.sweeper.params={schedule.rate: 'tag(log, interval(1.0, 2))'}") == 2
+    assert begun("+hydra.sweeper.params={schedule.rate: 'tag(log, interval(1.0, 2))', model.depth: 4}") == 3
     assert begun("model.depth=5", "hydra.sweeper.study_name=another") == 0
 
 
@@ -62,14 +62,24 @@ def test_a_search_goes_on_with_other_jobs_of_the_same_settings(begun):
         (["model=mup"], "model.parameterization=mup", "model.parameterization=nup"),
         (["seed=3"], "seed=3", "seed=0"),
         (
-            ["+hydra.sweeper.params={schedule.rate: 'interval(1, 2)', model.depth: 7}"],
+            ["+hydra.sweeper.params={schedule.rate: 'tag(log, interval(1.0, 2))', model.depth: 7}"],
             "model.depth=7",
             "model.depth=4",
         ),
         (
             ["model.growth=choice(1,2)"],
-            "hydra.sweeper.params=[model.growth,schedule.rate]",
-            "hydra.sweeper.params=[schedule.rate]",
+            "hydra.sweeper.params=[model.growth: choice(1,2), schedule.rate: log interval of numbers]",
+            "hydra.sweeper.params=[schedule.rate: log interval of numbers]",
+        ),
+        (
+            ["hydra.sweeper.params={schedule.rate: 'interval(1, 2)'}"],
+            "hydra.sweeper.params=[schedule.rate: interval of numbers]",
+            "hydra.sweeper.params=[schedule.rate: log interval of numbers]",
+        ),
+        (
+            ["hydra.sweeper.params={schedule.rate: 'range(0.5, 2, 0.5)'}"],
+            "hydra.sweeper.params=[schedule.rate: range of numbers]",
+            "hydra.sweeper.params=[schedule.rate: log interval of numbers]",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from eoc.errors import InvalidInput
@@ -48,7 +49,7 @@ def begin(config: DictConfig) -> None:
 
 
 def _made_for(config: DictConfig) -> dict[str, Any]:
-    """Return objective, direction, the names of what is searched, and every other setting that counts."""
+    """Return objective, direction, what is searched, and every other setting that counts."""
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     given = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
     last = {override.key_or_group: override for override in given}
@@ -60,12 +61,19 @@ def _made_for(config: DictConfig) -> dict[str, Any]:
             settings[key] = getattr(override.value(), "text", override.value())
     fixed = {key: value for key, value in settings.items() if not any(f"{key}.".startswith(f"{a}.") for a in searched)}
     direction = config.hydra.sweeper.direction
-    first = {
-        "objective": config.objective,
-        DIRECTION: getattr(direction, "name", direction),
-        SEARCHED: f"[{','.join(searched)}]",
-    }
+    space = ", ".join(f"{key}: {_kind(last[key])}" for key in searched)
+    first = {"objective": config.objective, DIRECTION: getattr(direction, "name", direction), SEARCHED: f"[{space}]"}
     return {**first, **fixed}
+
+
+def _kind(override: Override) -> str:
+    """Return what Optuna holds fixed of a searched value: the bounds of a range or interval may change."""
+    value = override.value()
+    if not isinstance(value, IntervalSweep | RangeSweep) or getattr(value, "shuffle", False):
+        return str(override.input_line).partition("=")[2]
+    name, end = ("interval", value.end) if isinstance(value, IntervalSweep) else ("range", value.stop)
+    whole = isinstance(value.start, int) and isinstance(end, int) and isinstance(getattr(value, "step", 1), int)
+    return f"{'log ' if 'log' in value.tags else ''}{name} of {'integers' if whole else 'numbers'}"
 
 
 def _refuse_a_difference(there: dict[str, Any], wanted: dict[str, Any], storage: str) -> None:
