@@ -27,7 +27,7 @@ from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
 from eoc.training.past import ToldToEnd
-from eoc.training.sweep.settings import check_sweep
+from eoc.training.sweep.settings import check_sweep, worst
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -84,7 +84,7 @@ def one_sentence() -> Iterator[None]:
 class Doorkeeper(Callback):
     """Looks at the run folder before Hydra writes into it, and speaks for a refused run before Hydra does.
 
-    A failed job of a sweep leaves `FAILED` in its folder and returns infinity, so that every launcher and every
+    A failed job of a sweep leaves `FAILED` in its folder and returns the worst value, so that every launcher and every
     sweeper goes on with the others.
     """
 
@@ -120,7 +120,11 @@ class Doorkeeper(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:  # noqa: ARG002
         """Record the failure of a sweep's job; one that was told to end ends the sweep."""
-        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        if job_return.status != JobStatus.FAILED:
+            if job_return.return_value == math.inf:  # it diverged
+                job_return.return_value = worst(config)
             return
         try:
             with redirect_stderr(io.StringIO()):
@@ -130,7 +134,7 @@ class Doorkeeper(Callback):
                 raise KeyboardInterrupt(str(error)) from error
         except Exception as error:
             record_failure(Path(config.hydra.runtime.output_dir), error)
-        job_return.status, job_return.return_value = JobStatus.COMPLETED, math.inf
+        job_return.status, job_return.return_value = JobStatus.COMPLETED, worst(config)
 
 
 def _check_flags(arguments: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import time
 from abc import abstractmethod
@@ -45,13 +44,15 @@ class _Launcher(BaseSubmititLauncher or Launcher):  # type: ignore[misc]
         super().setup(**context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submit the jobs, wait until none is left in the queue, return what each returned (infinity: nothing)."""
+        """Submit the jobs, wait until none is left in the queue, return what each returned (the worst: nothing)."""
+        from eoc.training.sweep.settings import worst
+
         jobs = self._submitted(job_overrides, initial_job_idx)
         pause = PAUSE
         while self._waiting(jobs):
             time.sleep(pause)
             pause = min(1.1 * pause, LONGEST_PAUSE)
-        return [_returned(job) for job in jobs]
+        return [_returned(job, worst(self.config)) for job in jobs]
 
     def _submitted(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
         from submitit.core.utils import FailedJobError
@@ -123,9 +124,9 @@ def _in_queue(arrays: set[str]) -> set[str] | None:
     return set(done.stdout.split())
 
 
-def _returned(job: Any) -> JobReturn:
+def _returned(job: Any, otherwise: float) -> JobReturn:
     if job.paths.result_pickle.exists():
         outcome, result = job._get_outcome_and_result()
         if outcome == "success":
             return result
-    return JobReturn(status=JobStatus.COMPLETED, _return_value=math.inf)
+    return JobReturn(status=JobStatus.COMPLETED, _return_value=otherwise)

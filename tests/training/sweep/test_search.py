@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eoc.tracking.run_folder import SETTINGS, write_json
+from eoc.training.door import Doorkeeper
 from eoc.training.sweep.search import RESULTS, conclude
 from eoc.training.sweep.study import begin
 from support import CONF
@@ -101,3 +104,13 @@ def test_a_best_that_diverged_or_failed_is_none(tmp_path, capsys, value, said):
         conclude(tmp_path)
     _, _, out = capsys.readouterr().out.rpartition("─\n")
     assert out == said
+
+
+@pytest.mark.parametrize(("direction", "value"), [("maximize", -math.inf), ("minimize", math.inf), (None, math.inf)])
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED])
+def test_a_run_that_diverges_or_fails_is_the_worst_there_is(tmp_path, status, direction, value):
+    hydra = {"mode": RunMode.MULTIRUN, "sweeper": {"direction": direction}, "runtime": {"output_dir": str(tmp_path)}}
+    returned = JobReturn(status=status)
+    returned.return_value = RuntimeError("a failure") if status == JobStatus.FAILED else math.inf
+    Doorkeeper().on_job_end(OmegaConf.create({"hydra": hydra}), job_return=returned)
+    assert (returned.status, returned.return_value) == (JobStatus.COMPLETED, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,12 @@ def check_sweep(config: DictConfig) -> None:
             for key, check in checks.items():
                 if key in given:
                     check(key, given[key])
+
+
+def worst(config: DictConfig) -> float:
+    """Return what a job that failed or diverged is worth to the sweeper: infinity, or minus that if it maximizes."""
+    direction = config.hydra.sweeper.get("direction")
+    return -math.inf if getattr(direction, "name", direction) == "maximize" else math.inf
 
 
 def _jobs_at_once(key: str, value: Any) -> None:
