@@ -26,7 +26,7 @@ def _measure(columns: History) -> dict[str, float]:
     product, checked, loss = columns["lr_x_sharpness"], columns["reference/lr_x_sharpness"], columns["train/loss"]
     second, end, reference = late(product), late(product, 0.1), late(checked)
     empty = not len(second) or not len(reference)
-    low, middle, high = (float("nan"),) * 3 if empty else np.quantile(second, [0.05, 0.5, 0.95])
+    low, middle, high = [np.nan] * 3 if empty else np.quantile(second, [0.05, 0.5, 0.95])
     differences = np.abs(columns["reference/sharpness"] / columns["sharpness"] - 1)
     smooth = np.where(columns["reference/kinks"] == 0, differences, np.nan)  # where both precisions see one Hessian
     begun = loss[max(1, int(len(loss) * BEGUN)) :]
@@ -42,7 +42,7 @@ def _measure(columns: History) -> dict[str, float]:
         "solvers_differ": float(np.nanmax(smooth, initial=0.0)),
         "on_kinks": int(np.isfinite(differences).sum() - np.isfinite(smooth).sum()),
         "kinks_differ": float(np.nanmax(np.where(np.isfinite(smooth), 0.0, differences), initial=0.0)),
-        "products": float(np.nansum(columns.get("hessian/products", np.empty(0)))),
+        "products": np.nansum(columns.get("hessian/products", 0.0)),
         "kinks_end": last(columns, "reference/kinks"),
         "product_end": median(end),
         "sharpness": median(late(columns["reference/sharpness"])),
@@ -70,8 +70,7 @@ def _rule(row: pd.Series) -> str:
 def claims(cells: pd.DataFrame) -> list[Claim]:
     """What the schedule promises, in the default run and in one ten times as long."""
     steps = sorted(cells["trainer.max_steps"].unique())
-    long = cells[cells["trainer.max_steps"] == steps[-1]]
-    short = cells[cells["trainer.max_steps"] == steps[0]]
+    short, long = (cells[cells["trainer.max_steps"] == length] for length in (steps[0], steps[-1]))
     held, fading = long[long["schedule"] == "geometric"], long[long["schedule"] == "constant"]
     plain = short[short["rule"].str.fullmatch(r"geometric κ = [\d.]+")]
     kappa = plain["schedule.kappa"]
