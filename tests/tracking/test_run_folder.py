@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,14 @@ RESULT = {"status": "completed", "diverged": None, "steps": 3, "final": {}, "bes
 RESULT |= {"parameters": 7}
 
 
+def damage(path: Path, content: bytes, read: Callable[[Path], object]) -> str:
+    """What is said of a file with this content when its folder is read."""
+    path.write_bytes(content)
+    with pytest.raises(Damaged) as caught:
+        read(path.parent)
+    return str(caught.value).removeprefix(f"{path} is damaged: ")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -103,10 +112,7 @@ RESULT |= {"parameters": 7}
     ],
 )
 def test_a_damaged_summary_is_no_result_and_is_named(tmp_path: Path, content: bytes, why: str) -> None:
-    (tmp_path / SUMMARY).write_bytes(content)
-    with pytest.raises(Damaged) as caught:
-        read_summary(tmp_path)
-    assert str(caught.value) == f"{tmp_path / SUMMARY} is damaged: {why}"
+    assert damage(tmp_path / SUMMARY, content, read_summary) == why
     assert not has_result(tmp_path)
 
 
@@ -134,10 +140,7 @@ def test_damaged_settings_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_metrics_are_named(tmp_path: Path, content: bytes, why: str) -> None:
-    (tmp_path / METRICS).write_bytes(content)
-    with pytest.raises(Damaged) as caught:
-        read_metrics(tmp_path)
-    assert str(caught.value) == f"{tmp_path / METRICS} is damaged: {why}"
+    assert damage(tmp_path / METRICS, content, read_metrics) == why
 
 
 def test_json_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

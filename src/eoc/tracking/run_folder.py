@@ -46,12 +46,17 @@ class Damaged(RunFailure):
         super().__init__(f"{path} is damaged: {why}")
 
 
+def try_folder(folder: Path) -> None:
+    """Make a folder and write there; raises the OSError that keeps from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
+
+
 def make_writable(folder: Path, key: str) -> None:
     """Make a folder; refuse it in the name of ``key`` if nothing can be written there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
+        try_folder(folder)
     except OSError as error:
         rule = f"it cannot be written ({error.strerror}); choose another folder"
         raise InvalidInput(key, str(folder), rule) from error

@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from eoc.tracking.courier import Courier
+from eoc.tracking.run_folder import try_folder
 
 BLOCK = bytes(1 << 16)  # what must still fit into the folder of a run that is complete
 CUT = "failed to save record"  # W&B's own word for a record that it could not write, in its log alone
@@ -94,9 +95,7 @@ def end_service() -> None:
 def make_root(root: Path) -> None:
     """Make W&B's folder; raise an OSError where it cannot be written, for which W&B would take /tmp instead."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=root):
-            pass
+        try_folder(root)
     except OSError as error:
         raise OSError(f"{root} cannot be written, {error.strerror}") from error
 
