@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 from matplotlib.ticker import LogLocator
 
@@ -18,6 +20,7 @@ from eoc.analysis.claims.drawing import legible, panels
 )
 def test_a_short_logarithmic_axis_has_three_labels_at_least(limits: tuple[float, float], labels: list[str]):
     figure, (axis,) = panels(1, "title")
+    axis.plot([1.0, 2.0], limits)
     axis.set(yscale="log", ylim=limits)
     legible(figure)
     assert [label.get_text() for label in axis.get_yticklabels()] == labels
@@ -27,6 +30,8 @@ def test_a_short_logarithmic_axis_has_three_labels_at_least(limits: tuple[float,
 
 def test_long_axes_linear_ones_and_chosen_ticks_are_left_alone():
     figure, (long, linear, chosen) = panels(3, "title")
+    for axis in (long, linear, chosen):
+        axis.plot([1.0, 2.0], [0.3, 3.9])
     long.set(yscale="log", ylim=(1e-3, 1e3))
     linear.set_ylim(0.3, 3.9)
     chosen.set(yscale="log", ylim=(0.3, 3.9))
@@ -36,3 +41,17 @@ def test_long_axes_linear_ones_and_chosen_ticks_are_left_alone():
     assert isinstance(long.yaxis.get_major_locator(), LogLocator)
     assert list(linear.get_yticks()) == before
     assert list(chosen.get_yticks()) == [1.0]
+
+
+def test_a_panel_without_a_value_says_so_and_can_be_drawn():
+    figure, (empty, marked, full) = panels(3, "title")
+    empty.plot([], [])
+    marked.axvline(2.0)
+    full.plot([1.0, 2.0], [0.3, 3.9])
+    for axis in (empty, marked, full):
+        axis.set(xscale="log", yscale="log")
+    legible(figure)
+    figure.savefig(BytesIO())
+    said = [[text.get_text() for text in axis.texts] for axis in (empty, marked, full)]
+    assert said == [["no runs"], ["no runs"], []]
+    assert full.get_yscale() == "log"

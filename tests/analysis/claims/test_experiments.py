@@ -56,6 +56,14 @@ def test_depth_curvature_judges_exponents_and_spread():
     assert found["nup_flat_relu"] == found["mup_inverse_depth_flat"] == FAILS
     assert found["nup_spread"] == HOLDS  # a factor common to all seeds is no spread
     assert len(depth_curvature.figure(cells).axes) == 3
+    for few in (cells[cells["seed"] == 0], cells[cells["model.depth"] == 9]):
+        assert verdicts(depth_curvature.claims(few))["nup_spread"] == UNKNOWN
+
+
+def test_an_activation_of_ones_own_is_judged_like_the_named_ones():
+    cells = grid(["nup"], sharpness=1.0).assign(**{"model.activation": "(0.3, 0.6)"})
+    cells["sharpness"] = cells["model.depth"] ** 1.0
+    assert verdicts(depth_curvature.claims(cells))["nup_flat_(0.3, 0.6)"] == FAILS
 
 
 def coordinates(model: str, depth_power: float, profile: float) -> pd.DataFrame:
@@ -88,6 +96,8 @@ def test_concentration():
     assert set(verdicts(concentration.claims(cells)).values()) == {HOLDS}
     swapped = cells.assign(**{"model.growth": 2.0 - cells["model.growth"]})
     assert set(verdicts(concentration.claims(swapped)).values()) == {HOLDS, FAILS}
+    found = verdicts(concentration.claims(cells[cells["model.depth"] == 9]))
+    assert {said for name, said in found.items() if name.startswith("deviation_growth")} == {UNKNOWN}  # from 9 to 9
 
 
 def rates(model: str, octaves: float, richness: float = 1.0, seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
@@ -339,6 +349,13 @@ def test_catapult_claims(lost: str):
         assert few[name] == PARTLY  # all runs of six networks, at many rates each, may be 0.54 of many networks
     found = verdicts(catapult.claims(phases({3: 12.0, 5: 12.0, 9: 2.2}, lost, seeds=12)))
     assert found["nup_limit_flat"] == found["nup_stands_more_than_four"] == found["nup_bounded_to_four"] == FAILS
+
+
+def test_what_was_not_tried_beyond_four_says_nothing_of_four():
+    cells = phases(dict.fromkeys((3, 5), 12.0))
+    found = verdicts(catapult.claims(cells[cells["schedule.rate"] < 4.0]))
+    assert found["nup_stands_more_than_four"] == UNKNOWN
+    assert verdicts(catapult.claims(cells))["nup_stands_more_than_four"] == HOLDS
 
 
 def test_catapults_that_began_below_the_edge_are_counted_apart():

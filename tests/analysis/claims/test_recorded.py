@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 from eoc.analysis.claims.__main__ import main
 from eoc.analysis.claims.base import COMPANION, PAPER, READ, UNKNOWN
 from eoc.analysis.claims.documents import fill
+from eoc.analysis.claims.drawing import legible
 from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
 from eoc.errors import InvalidInput
 from support import trained
@@ -30,6 +32,33 @@ def test_the_recorded_verdicts_are_those_of_the_recorded_cells(folder: Path, tmp
     judge_all(tmp_path, {key: value for key, value in recorded.items() if key != "claims"})
     assert json.loads((tmp_path / CLAIMS).read_text()) == recorded
     assert (tmp_path / TABLE).read_text() == (folder / TABLE).read_text()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_of_a_narrower_grid_what_is_left_says_the_same(experiment: str, tmp_path: Path) -> None:
+    """One rule alone has the drift it has among all; one rule, depth or seed is judged and drawn without complaint."""
+    module, cells = EXPERIMENTS[experiment], read_cells(experiment, RESULTS / "digits")
+    recorded = {claim.name: claim for claim in module.claims(cells)}
+    model = cells["model"].iloc[-1]
+    deepest = cells["model.depth"].max()
+    narrow = [cells[cells["model"] == model], cells[cells["model.depth"] == deepest], cells[cells["seed"] == 0]]
+    for part in (each.reset_index(drop=True) for each in narrow):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            figure = module.figure(part)
+            legible(figure)
+            figure.savefig(tmp_path / "figure.png", dpi=20)
+            found = {claim.name: claim for claim in module.claims(part)}
+        assert set(found) <= set(recorded)
+        if part["model"].nunique() == 1 and f"{model}_drift" in recorded:
+            assert found[f"{model}_drift"] == recorded[f"{model}_drift"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_recorded_figure_has_a_panel_without_runs(experiment: str) -> None:
+    figure = EXPERIMENTS[experiment].figure(read_cells(experiment, RESULTS / "digits"))
+    legible(figure)
+    assert not [text for axis in figure.axes for text in axis.texts if text.get_text() == "no runs"]
 
 
 def test_digits_are_recorded_with_every_experiment() -> None:

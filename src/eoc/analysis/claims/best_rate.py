@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from eoc.analysis.claims.base import HOLDS, PARTLY, UNDECIDED, Estimate, judge, line
 
 CURVE = ["model", "model.width", "model.richness"]
+DRIFT = ["drift", "low", "high", "inside", "course", "loss_shallow", "loss_deep", "price"]
 RECOMMENDED = {"model": "nup_growth_1", "model.richness": 0.333}
 CHOOSING = 2  # the setting was chosen on digits after the runs with seeds below this
 
@@ -37,7 +40,8 @@ def optima(cells: pd.DataFrame) -> pd.DataFrame:
 def drifts(cells: pd.DataFrame) -> pd.DataFrame:
     """By curve: octaves that the best rate moves per doubling of depth, the price of not retuning, the deepest loss.
 
-    A curve's ``fresh`` seeds, which had no part in the choice of `RECOMMENDED`, are a row of their own.
+    A curve's ``fresh`` seeds, which had no part in the choice of `RECOMMENDED`, are a row of their own; curves of one
+    depth have none.
     """
     best = optima(cells)
     best["fresh"] = fresh(best)
@@ -48,7 +52,7 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
             continue
         drift = line(np.log2(part["model.depth"]), np.log2(part["rate"]))
         shallow, deep = (part[part["model.depth"] == depth] for depth in (depths[0], depths[-1]))
-        runs = _of(cells, key)
+        runs = runs_of(cells, key)
         deepest = runs[(runs["model.depth"] == depths[-1]) & runs["seed"].isin(part["seed"])]
         rows.append(
             {
@@ -66,7 +70,8 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
                 "price": _price(deepest, shallow["rate"], deep["loss"]),
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=[*CURVE, "fresh", "seeds", "deepest", *DRIFT])
+    return table.astype({"fresh": bool, "inside": bool})
 
 
 def judged_drift(row: pd.Series) -> tuple[Estimate, str]:
@@ -104,7 +109,8 @@ def _vertex(three: np.ndarray) -> float:
     return float(0.5 * (three[0] - three[2]) / bend) if bend > 0 else 0.0
 
 
-def _of(cells: pd.DataFrame, key: tuple) -> pd.DataFrame:
+def runs_of(cells: pd.DataFrame, key: Sequence[object]) -> pd.DataFrame:
+    """The runs of one curve, named by its values of `CURVE`."""
     there = np.logical_and.reduce([cells[name] == value for name, value in zip(CURVE, key, strict=True)])
     return cells[there]
 

@@ -23,7 +23,7 @@ from eoc.analysis.claims.base import (
     slope,
 )
 from eoc.analysis.claims.best_rate import centre
-from eoc.analysis.claims.drawing import RULES, label, panels, ticks
+from eoc.analysis.claims.drawing import RULES, label, legend, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, first, reduced
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 
@@ -160,7 +160,7 @@ def figure(cells: pd.DataFrame) -> Figure:
         axis.axhline(1.0, color="black", linewidth=0.5)
         axis.set(title=title, xscale="log", yscale="log", xlabel="η·λ₀", xlim=(rates[0] * 0.9, rates[-1] * 1.1))
         ticks(axis, [rate for rate in (0.5, 1, 2, 4, 8, 16, 32) if rates[0] <= rate <= rates[-1]])
-    axes[-1].legend()
+    legend(axes[-1])
     return drawn
 
 
@@ -195,5 +195,7 @@ def _networks(cells: pd.DataFrame) -> pd.Series:
 
 
 def _smallest_lost(cells: pd.DataFrame) -> float:
+    """The smallest η·λ_0 at which a run was lost, or else the largest tried: unknown where none was beyond 4."""
     lost = cells[cells["phase"].isin(LOST)]["schedule.rate"]
-    return float(lost.min()) if len(lost) else float(cells["schedule.rate"].max())
+    tried = cells["schedule.rate"].max()
+    return float(lost.min()) if len(lost) else float(tried) if tried > 4.0 else np.nan

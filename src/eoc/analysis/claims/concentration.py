@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import COMPANION, Claim, Estimate, bootstrap, exact, judge
-from eoc.analysis.claims.drawing import CYCLE, band, panels, ticks
+from eoc.analysis.claims.drawing import CYCLE, band, legend, panels, ticks
 from eoc.analysis.claims.reading import first, reduced
 
 
@@ -76,10 +76,12 @@ def figure(cells: pd.DataFrame) -> Figure:
     for axis in axes:
         axis.set(xscale="log", xlabel="depth l")
         ticks(axis, sorted(cells["model.depth"].unique()))
-    axes[1].legend()
+    legend(axes[1])
     return drawn
 
 
 def _growth(part: pd.DataFrame, quantity: str) -> Estimate:
     by_seed = part.pivot_table(index="seed", columns="model.depth", values=quantity).sort_index(axis=1)
+    if by_seed.shape[1] < 2:
+        return exact(np.nan)
     return bootstrap(by_seed.to_numpy(), lambda rows: np.median(rows[:, -1]) / np.median(rows[:, 0]))

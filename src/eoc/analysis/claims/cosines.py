@@ -29,7 +29,7 @@ from eoc.analysis.claims.base import (
 )
 from eoc.analysis.claims.course import course
 from eoc.analysis.claims.course import course_figure as _course_figure
-from eoc.analysis.claims.drawing import COLOURS, RULES, panels
+from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels
 from eoc.analysis.claims.reading import SETTING, History, history, last, reduced
 
 EARLY = 30  # steps from which the end is to be predicted
@@ -210,7 +210,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     axes[0].set(xlabel="η·λ, mean of the second half", ylabel="cosine, mean of the second half")
     axes[1].set(xlabel=f"cosine, mean of steps 1–{EARLY}", ylabel="final 1 − CKA of the last hidden layer")
     axes[2].set(xlabel=f"cosine, mean of steps 1–{EARLY}", ylabel="final test accuracy")
-    axes[0].legend()
+    legend(axes[0])
     return drawn
 
 

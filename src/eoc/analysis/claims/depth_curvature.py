@@ -6,16 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import (
-    DERIVED,
-    READ,
-    Claim,
-    Estimate,
-    bootstrap,
-    judge,
-    slopes,
-)
-from eoc.analysis.claims.drawing import RULES, band, label, panels, ticks
+from eoc.analysis.claims.base import DERIVED, READ, Claim, Estimate, bootstrap, exact, judge, slopes
+from eoc.analysis.claims.drawing import RULES, band, label, legend, panels, ticks
 from eoc.analysis.claims.reading import first, reduced
 
 
@@ -27,7 +19,9 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 def claims(cells: pd.DataFrame) -> list[Claim]:
     """Slopes of log λ_0 against log depth, and the spread over seeds."""
     found = []
-    for activation in sorted(cells["model.activation"].unique(), key=["relu", "abs", "leaky_relu"].index):
+    tried = set(cells["model.activation"])
+    known = [name for name in ("relu", "abs", "leaky_relu") if name in tried]
+    for activation in (*known, *sorted(tried.difference(known))):
         part = _curve(cells, "nup", activation)
         measured = slopes(part, "model.depth", "sharpness")
         found.append(
@@ -117,7 +111,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     for axis, title in zip(axes, ("rules, relu", "νP, widths m·k^γ", "activations"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="depth l (linear layers)", title=title)
         ticks(axis, sorted(cells["model.depth"].unique()))
-        axis.legend()
+        legend(axis)
     return drawn
 
 
@@ -137,4 +131,6 @@ def _relu(cells: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def _growth_of_spread(part: pd.DataFrame) -> Estimate:
     by_seed = np.log(part.pivot_table(index="seed", columns="model.depth", values="sharpness").sort_index(axis=1))
+    if min(by_seed.shape) < 2:  # one depth, or one seed
+        return exact(np.nan)
     return bootstrap(by_seed.to_numpy(), lambda rows: rows[:, -1].std(ddof=1) / rows[:, 0].std(ddof=1))

@@ -67,9 +67,22 @@ def ticks(axis: Axes, values: Sequence[float]) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
+def legend(axis: Axes, **keywords: Any) -> None:
+    """A legend, where there is a curve to name."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(**keywords)
+
+
 def legible(figure: Figure) -> None:
-    """Label logarithmic y axes on which few powers of ten lie at 1, 2 and 5 of each, or else at round numbers."""
+    """Label logarithmic y axes on which few powers of ten lie at 1, 2 and 5 of each, or else at round numbers.
+
+    A panel without a value says so: it has no logarithmic scale.
+    """
     for axis in figure.axes:
+        if not np.isfinite(axis.dataLim.get_points()).all():
+            axis.set(xscale="linear", yscale="linear", xticks=[], yticks=[])
+            axis.text(0.5, 0.5, "no runs", transform=axis.transAxes, ha="center", va="center", color=GREY)
+            continue
         low, high = axis.get_ylim()
         if axis.get_yscale() != "log" or isinstance(axis.yaxis.get_major_locator(), FixedLocator):
             continue

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, exact, judge, late, mean, median, ratio
-from eoc.analysis.claims.drawing import CYCLE, panels, ticks
+from eoc.analysis.claims.drawing import CYCLE, legend, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, final_loss, first, last, reduced
 
 OURS = ("schedule.rate", "schedule.kappa", "schedule.interval", "schedule.smoothing", "schedule.cooldown")
@@ -238,7 +238,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     low, high = axes[1].get_xlim()
     ticks(axes[1], [each for each in (0.25, 0.5, 1, 2, 4, 8) if low <= each <= high])
     axes[2].set(title="final loss (range over seeds)", xscale="log")
-    axes[2].legend()
+    legend(axes[2])
     for axis in axes[1:]:
         axis.set_yticks(at, [])
     return drawn

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from eoc.analysis.claims import lr_transfer
 from eoc.analysis.claims.base import DERIVED, Claim, judge, ratio
-from eoc.analysis.claims.best_rate import at, judged_drift, optima
+from eoc.analysis.claims.best_rate import CURVE, at, judged_drift, optima, runs_of
 from eoc.analysis.claims.best_rate import drifts as _drifts
-from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
+from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels, ticks
 from eoc.analysis.style import layer_colours
 
 MODELS = ("mup", "nup_growth_1", "nup")
@@ -28,11 +28,11 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
     """Drift of the best κ per doubling of depth, and what it costs to keep that of the shallowest networks."""
-    runs, table = _as_rates(cells), drifts(cells).set_index("model")
+    runs, table = _as_rates(cells), drifts(cells)
     found = []
-    for model in (name for name in MODELS if name in table.index):
-        row = table.loc[model]
-        of_model = runs[runs["model"] == model]
+    for model in (name for name in MODELS if name in set(table["model"])):
+        row = table[table["model"] == model].iloc[-1]
+        of_model = runs_of(runs, row[CURVE])
         best = optima(of_model)
         depths = sorted(best["model.depth"].unique())
         shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (depths[0], depths[-1]))
@@ -80,7 +80,7 @@ def figure(cells: pd.DataFrame) -> Figure:
         axis.axvline(2.0, color="black", linewidth=0.8, linestyle=":")
         axis.set(title=RULES[model], xscale="log", yscale="log", xlabel="κ = η·λ", ylabel="train loss")
         ticks(axis, (0.5, 1, 2, 4))
-    axes[0].legend()
+    legend(axes[0])
     for model, part in optima(runs).groupby("model", sort=False):
         grouped = part.groupby("model.depth")["rate"]
         axes[-1].errorbar(
@@ -98,7 +98,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     axes[-1].set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     axes[-1].minorticks_off()
     ticks(axes[-1], depths)
-    axes[-1].legend()
+    legend(axes[-1])
     return drawn
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, Estimate, judge, line, ratio
 from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, judge_still, judged_drift, optima
-from eoc.analysis.claims.drawing import COLOURS, RULES, panels, ticks
+from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels, ticks
 from eoc.analysis.claims.reading import SETTING, final_loss, reduced
 from eoc.analysis.style import layer_colours
 
@@ -51,25 +51,29 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             )
         )
     found += _over_width(cells)
+    if len(table):
+        found.append(_flat_setting(table))
+    new = every[every["fresh"]]
+    return found + (_confirmed(cells, new.iloc[0]) if len(new) else [])
+
+
+def _flat_setting(table: pd.DataFrame) -> Claim:
+    """Of the settings whose best rate hardly moves the one with the lowest loss; or else the one that moves least."""
     known = table[table["inside"]] if table["inside"].any() else table  # no optimum at an end of the rates tried
     within = known[known["drift"].abs() <= 0.25]
     chosen = (within if len(within) else known).sort_values("loss_deep" if len(within) else "drift", key=abs).iloc[0]
     measured, verdict = judged_drift(chosen)
-    found.append(
-        Claim(
-            "flat_setting",
-            "There is a setting whose best rate moves by at most a quarter octave per doubling of depth.",
-            DERIVED,
-            "octaves per doubling of depth within ±0.25; of all such settings the one with the lowest loss at the "
-            "largest depth, no optimum at an end of the rates tried",
-            measured,
-            verdict,
-            f"{RULES[chosen['model']]}, m = {chosen['model.width']}, richness {chosen['model.richness']:g}; loss "
-            f"{chosen['loss_deep']:.3g} at depth {chosen['deepest']}, {chosen['loss_shallow']:.3g} at depth 3",
-        )
+    return Claim(
+        "flat_setting",
+        "There is a setting whose best rate moves by at most a quarter octave per doubling of depth.",
+        DERIVED,
+        "octaves per doubling of depth within ±0.25; of all such settings the one with the lowest loss at the "
+        "largest depth, no optimum at an end of the rates tried",
+        measured,
+        verdict,
+        f"{RULES[chosen['model']]}, m = {chosen['model.width']}, richness {chosen['model.richness']:g}; loss "
+        f"{chosen['loss_deep']:.3g} at depth {chosen['deepest']}, {chosen['loss_shallow']:.3g} at depth 3",
     )
-    new = every[every["fresh"]]
-    return found + (_confirmed(cells, new.iloc[0]) if len(new) else [])
 
 
 def _over_width(cells: pd.DataFrame) -> list[Claim]:
@@ -99,7 +103,8 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     """What fresh seeds say of the recommended setting."""
     runs = cells[fresh(cells)]
     best = optima(runs)
-    shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (3, row["deepest"]))
+    shallowest = best["model.depth"].min()
+    shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (shallowest, row["deepest"]))
     deepest = runs[runs["model.depth"] == row["deepest"]]
     paid = at(deepest, shallow["rate"]).set_index("seed")["loss"]
     drift, verdict = judged_drift(row)
@@ -120,9 +125,10 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
         ),
         Claim(
             "recommended_price",
-            f"{setting}: tuned at depth 3, depth {row['deepest']} pays at most a tenth of its loss.",
+            f"{setting}: tuned at depth {shallowest}, depth {row['deepest']} pays at most a tenth of its loss.",
             DERIVED,
-            f"loss at depth {row['deepest']} with the best rate of depth 3 over that with its own best, at most 1.1",
+            f"loss at depth {row['deepest']} with the best rate of depth {shallowest} over that with its own "
+            "best, at most 1.1",
             price,
             judge(price, 0.0, 1.1, slack=0.1),
             f"{said}; {_common(deepest, paid)}" + (f"; {lost} of them diverge at that rate" if lost else ""),
@@ -161,7 +167,7 @@ def figure(cells: pd.DataFrame) -> Figure:
                 if part["schedule.rate"].min() <= rate <= part["schedule.rate"].max()
             ],
         )
-    axes[0].legend()
+    legend(axes[0])
     best = optima(cells)
     for (model, width, richness), part in best.groupby(CURVE, sort=False):
         if richness == 1.0 and part["model.depth"].nunique() > 2:
@@ -171,5 +177,5 @@ def figure(cells: pd.DataFrame) -> Figure:
             )
     axes[5].set(title="best rate, ρ = 1", xscale="log", yscale="log", xlabel="depth l")
     ticks(axes[5], depths)
-    axes[5].legend(fontsize=6)
+    legend(axes[5], fontsize=6)
     return drawn

@@ -108,7 +108,9 @@ def report(experiment: str, folder: Path | str) -> None:
     cells = reduce_runs(experiment, read_runs(folder), folder)
     module = EXPERIMENTS[experiment]
     with figure_style():
-        module.figure(cells).savefig(folder / f"{experiment}.png", dpi=160)
+        figure = module.figure(cells)
+        legible(figure)
+        figure.savefig(folder / f"{experiment}.png", dpi=160)
     if hasattr(module, "checks"):
         print(module.checks(cells).round(2).to_string(index=False))
     for claim in module.claims(cells):
