@@ -129,6 +129,11 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("foo", "foo is not possible: it cannot be read as key=value"),
         ("model.depth=3,5", "put -m in front (python train.py -m model.depth=3,5); a list is written [a,b]."),
         ("hydra.job.chdir=banana", "hydra.job.chdir=banana is not possible: Value 'banana'"),
+        (
+            "hydra.sweeper.grids=[{seed: range(6)}]",
+            "hydra.sweeper.grids=[{seed: range(6)}] is not possible: a sweep inside [...] or {...} is written as a text, "
+            'such as "0,1" or "range(6)".',
+        ),
         ("--config-name=foo", "Cannot find primary config 'foo'"),
     ],
 )

@@ -112,6 +112,8 @@ def _there_already(key: str) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if "object_type=RangeSweep" in str(error.__cause__) or "object_type=ChoiceSweep" in str(error.__cause__):
+        return 'a sweep inside [...] or {...} is written as a text, such as "0,1" or "range(6)"'
     return _first_line(str(error.__cause__ or error))
 
 
