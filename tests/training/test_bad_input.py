@@ -131,8 +131,8 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("hydra.job.chdir=banana", "hydra.job.chdir=banana is not possible: Value 'banana'"),
         (
             "hydra.sweeper.grids=[{seed: range(6)}]",
-            "hydra.sweeper.grids=[{seed: range(6)}] is not possible: a sweep inside [...] or {...} is written as a text, "
-            'such as "0,1" or "range(6)".',
+            "hydra.sweeper.grids=[{seed: range(6)}] is not possible: a sweep inside [...] or {...} is written as a "
+            'text, such as "0,1" or "range(6)".',
         ),
         ("--config-name=foo", "Cannot find primary config 'foo'"),
     ],
