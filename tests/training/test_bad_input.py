@@ -774,6 +774,16 @@ def test_an_interrupt_among_the_imports_is_one_word(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+def test_a_warning_is_one_line_that_speaks_of_the_run(tmp_path):
+    small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=3", "logger=csv", "callbacks=curvature"]
+    with started(tmp_path, *small, "curvature.max_products=8", "curvature.tolerance=1e-6") as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    lines = err.splitlines()
+    assert len(lines) == 2  # one of λ, one of the top eigenvalues
+    assert all(re.fullmatch(r"warning: step \d: .*; raise curvature\.max_products, .*", line) for line in lines)
+
+
 @pytest.mark.parametrize(("words", "said"), [(["--help"], ""), ([], "stopped: nothing reads the output any more.\n")])
 def test_an_output_that_nobody_reads_is_no_error_of_the_disk(tmp_path, words, said):
     small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=2", "callbacks=none", "logger=csv"]

@@ -33,6 +33,8 @@ REFUSED = 2
 INTERRUPTED = 130
 UNREAD = 141  # as a shell counts a broken pipe
 TRACEBACKS = "HYDRA_FULL_ERROR"  # set to 1 it shows the traceback of every refusal
+PACKAGE = Path(__file__).resolve().parents[1]
+_format = warnings.formatwarning
 GUARDED = "EOC_DOOR"  # the folder of the config groups; says, to child processes too, that the door set TRACEBACKS
 
 
@@ -52,9 +54,17 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
     # conf/hydra/launcher/submitit_local.yaml is meant to replace the plugin's own choice of that name.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/submitit_local' is validated against ConfigStore")
+    warnings.formatwarning = _plain
     with one_sentence():
         _check_flags(sys.argv[1:])
         main()
+
+
+def _plain(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """One line for a warning of ours, which speaks of the run and not of the line of code that says it."""
+    if Path(filename).is_relative_to(PACKAGE):
+        return f"warning: {message}\n"
+    return _format(message, category, filename, lineno, line)
 
 
 @contextmanager
