@@ -62,7 +62,7 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
 
 def _plain(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """One line for a warning of ours, which speaks of the run and not of the line of code that says it."""
-    if Path(filename).is_relative_to(PACKAGE):
+    if category is UserWarning and Path(filename).is_relative_to(PACKAGE):
         return f"warning: {message}\n"
     return _format(message, category, filename, lineno, line)
 

@@ -21,7 +21,7 @@ from eoc.analysis.claims import (
 )
 from eoc.analysis.claims import geometric_schedule as geometric
 from eoc.analysis.claims.base import FAILS, HOLDS, PARTLY, UNDECIDED, UNKNOWN
-from eoc.analysis.claims.reading import final_loss
+from eoc.analysis.claims.reading import History, final_loss
 
 EXPERIMENTS = Path(__file__).parents[3] / "conf" / "experiment"
 
@@ -304,6 +304,21 @@ def test_cosines_identity_and_prediction():
     assert found["predicts_features"].measured.value == pytest.approx(1.0)
     assert found["predicts_accuracy"].verdict == FAILS
     assert {claim.verdict for name, claim in found.items() if name != "predicts_accuracy"} == {HOLDS}
+
+
+@pytest.mark.parametrize("loss", [[1.0], [np.inf], [np.nan], np.linspace(1.0, 0.1, 41), np.full(41, np.inf)])
+@pytest.mark.parametrize("experiment", [catapult, coordinate_check, cosines, geometric])
+def test_what_was_not_measured_is_missing(experiment, loss):
+    """As without a callback, or of a network that was dead from the start, whose cosines are undefined throughout."""
+    columns = History({"step": np.arange(len(loss)), "train/loss": np.asarray(loss)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = experiment._measure(columns)
+    measured = [name for name, value in found.items() if not isinstance(value, str) and np.isfinite(value)]
+    counts = ("checks", "missed", "on_kinks", "kinks_differ", "products", "moved_in_ten_steps")
+    assert {name for name in measured if found[name] != 0} <= {name for name in found if "loss" in name} | {"spike"}
+    assert {name for name in measured if found[name] == 0} <= set(counts)
+    assert found.get("phase", "diverged") in ("diverged", "monotone", "unmeasured")
 
 
 def history(**columns) -> dict[str, np.ndarray]:

@@ -202,6 +202,19 @@ def median(values: ArrayLike) -> float:
     return float(np.median(held)) if len(held) else float("nan")
 
 
+def largest(values: ArrayLike) -> float:
+    """The largest value, or NaN where there is nothing; undefined values are left out."""
+    held = np.asarray(values, dtype=float)
+    return float(np.fmax.reduce(held, initial=np.nan))
+
+
+def average(values: ArrayLike) -> float:
+    """The mean, or NaN where there is nothing; undefined values are left out."""
+    held = np.asarray(values, dtype=float)
+    held = held[~np.isnan(held)]
+    return float(held.mean()) if len(held) else float("nan")
+
+
 def exact(value: float) -> Estimate:
     """A value that has no sampling error, such as an extreme over all runs."""
     return Estimate(float(value), float("nan"), float("nan"))

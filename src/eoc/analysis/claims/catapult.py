@@ -15,6 +15,7 @@ from eoc.analysis.claims.base import (
     Estimate,
     exact,
     judge,
+    largest,
     late,
     mean,
     median,
@@ -24,7 +25,7 @@ from eoc.analysis.claims.base import (
 )
 from eoc.analysis.claims.best_rate import centre
 from eoc.analysis.claims.drawing import RULES, label, legend, panels, ticks
-from eoc.analysis.claims.reading import SETTING, History, first, reduced
+from eoc.analysis.claims.reading import SETTING, History, first, last, reduced
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 
 MONOTONE, EDGE, CATAPULT, DEAD, DIVERGED = PHASES = ("monotone", "edge of stability", "catapult", "dead", "diverged")
@@ -46,10 +47,11 @@ def _measure(columns: History) -> dict[str, float | str]:
     start, product = first(columns, "sharpness"), late(columns["lr_x_sharpness"])
     level = median(product)
     begun = loss[:WINDOW]
-    spike = float(np.nanmax(begun / np.fmin.accumulate(begun)))
+    with np.errstate(invalid="ignore"):  # a loss may be infinite
+        spike = largest(begun / np.fmin.accumulate(begun))
     tail = late(columns["sharpness"])
     fallen_to = median(tail) / start
-    final = float(loss[np.isfinite(loss)][-1])
+    final = last(columns, "train/loss")
     phase = CATAPULT if spike > SPIKE else EDGE if level >= 1.9 else MONOTONE
     return {
         "phase": DEAD if _is_dead(final, fallen_to) else phase,

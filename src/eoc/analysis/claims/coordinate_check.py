@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, Claim, judge, mean, ratio, slope, slopes
+from eoc.analysis.claims.base import DERIVED, Claim, judge, largest, mean, ratio, slope, slopes
 from eoc.analysis.claims.drawing import RULES, band, label, panels, ticks
 from eoc.analysis.claims.reading import History, by_layer, first, reduced
 
@@ -27,11 +27,11 @@ def _measure(columns: History) -> dict[str, float]:
     total = sum(np.nansum(columns[name]) for name in columns if name.startswith("layer_step/preactivations/layer_"))
     return {
         "lr": rate,
-        "preactivations": float(sizes.sum()),
-        "largest": float(sizes.max()),
+        "preactivations": float(sizes.sum()) if len(sizes) else float("nan"),
+        "largest": largest(sizes),
         "profile": slope(layers[1:], sizes[1:]),  # layer 1 has inputs and a gain of its own
         "output": first(columns, "layer_step/output") / rate / first(columns, "layer_step/mean_residual"),
-        "unevenness": float(shares.max() / shares.min()),
+        "unevenness": largest(shares / shares.min(initial=np.inf)),
         "moved_in_ten_steps": float(total),
     }
 

@@ -17,6 +17,7 @@ from eoc.analysis.claims.base import (
     UNKNOWN,
     Claim,
     Estimate,
+    average,
     bootstrap,
     by_setting,
     exact,
@@ -39,6 +40,7 @@ MEASURED = (
 )
 SLOW = "slow, η·λ₀ = 0.3"
 STABLE, EDGE, BEYOND = PHASES = ("stable", "edge of stability", "catapult")
+UNMEASURED = "unmeasured"  # without the callback curvature
 DEAD = "dead"  # outputs, gradient and curvature are 0: such a run moves no more, and its cosine is undefined
 
 
@@ -63,14 +65,14 @@ def _measure(columns: History) -> dict[str, float | str]:
         "phase": _phase(level),
         "late_product": level,
         "first_cosine": float(cosine[1]),
-        "early_cosine": float(np.nanmean(cosine[1 : EARLY + 1])),
+        "early_cosine": average(cosine[1 : EARLY + 1]),
         "late_cosine": _mean(cosine[:-1]),
         "late_previous": median(late(columns["cosine/previous/all"][:-1])),
         "identity_error": abs(travelled - own - 2 * along) / travelled,
         "share_along": 2 * along / travelled,
         "early_distance": float(distance[EARLY]),
         "kernel_change": last(columns, "features/kernel_change"),
-        "preactivation_change": float(np.mean(moved)),
+        "preactivation_change": average(moved),
         "train_loss": last(columns, "train/loss"),
         "test_accuracy": last(columns, "test/accuracy"),
     }
@@ -78,11 +80,12 @@ def _measure(columns: History) -> dict[str, float | str]:
 
 def _mean(values: np.ndarray) -> float:
     """The mean of the second half: where training bounces, a median falls between the two sides."""
-    held = late(values)
-    return float(held.mean()) if len(held) else float("nan")
+    return average(late(values))
 
 
 def _phase(level: float) -> str:
+    if np.isnan(level):
+        return UNMEASURED
     return DEAD if level == 0 else STABLE if level < 1.9 else EDGE if level <= 2.1 else BEYOND
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, exact, judge, late, mean, median, ratio
+from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, exact, judge, largest, late, mean, median, ratio
 from eoc.analysis.claims.drawing import CYCLE, legend, panels, ticks
 from eoc.analysis.claims.reading import SETTING, History, final_loss, first, last, reduced
 
@@ -27,7 +27,8 @@ def _measure(columns: History) -> dict[str, float]:
     second, end, reference = late(product), late(product, 0.1), late(checked)
     empty = not len(second) or not len(reference)
     low, middle, high = [np.nan] * 3 if empty else np.quantile(second, [0.05, 0.5, 0.95])
-    differences = np.abs(columns["reference/sharpness"] / columns["sharpness"] - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # λ of a dead network is 0
+        differences = np.abs(columns["reference/sharpness"] / columns["sharpness"] - 1)
     smooth = np.where(columns["reference/kinks"] == 0, differences, np.nan)  # where both precisions see one Hessian
     begun = loss[max(1, int(len(loss) * BEGUN)) :]
     return {
@@ -39,7 +40,7 @@ def _measure(columns: History) -> dict[str, float]:
         "reference_largest": float("nan") if empty else float(reference.max()),
         "checks": int(np.isfinite(smooth).sum()),
         "missed": int((smooth > 1e-3).sum()),
-        "solvers_differ": float(np.nanmax(smooth, initial=0.0)),
+        "solvers_differ": largest(smooth),
         "on_kinks": int(np.isfinite(differences).sum() - np.isfinite(smooth).sum()),
         "kinks_differ": float(np.nanmax(np.where(np.isfinite(smooth), 0.0, differences), initial=0.0)),
         "products": np.nansum(columns.get("hessian/products", 0.0)),
@@ -48,8 +49,8 @@ def _measure(columns: History) -> dict[str, float]:
         "sharpness": median(late(columns["reference/sharpness"])),
         "loss_start": first(columns, "train/loss"),
         "loss": median(late(loss)),
-        "loss_largest": float(np.max(late(loss))),
-        "loss_peak": float(np.nanmax(begun)),
+        "loss_largest": largest(late(loss)),
+        "loss_peak": largest(begun),
         "train_loss": final_loss(columns),
         "test_loss": last(columns, "test/loss"),
         "test_accuracy": last(columns, "test/accuracy"),

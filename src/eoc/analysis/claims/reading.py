@@ -10,14 +10,27 @@ import pandas as pd
 
 from eoc.tracking.run_folder import read_metrics
 
-History = dict[str, np.ndarray]
 FINAL = 6  # steps over which a final loss is averaged, an even number: it bounces with period two
 SETTING = ("model", "model.depth", "model.width", "model.growth", "model.richness", "model.activation", "seed")
 
 
+class History(dict[str, np.ndarray]):
+    """The columns of a run's ``metrics.csv`` by name.
+
+    One that is not there is asked for as NaN throughout: it was not measured, or, as the cosines of a network that was
+    dead from the start, never defined.
+    """
+
+    def __missing__(self, name: str) -> np.ndarray:
+        """A column that is not there."""
+        if name == "step":
+            raise KeyError(name)
+        return np.full(len(self["step"]), np.nan)
+
+
 def history(path: str) -> History:
-    """The columns of a run's ``metrics.csv``; a column that was not measured is missing."""
-    return {name: np.asarray(values, dtype=float) for name, values in read_metrics(path).items()}
+    """The columns of a run's ``metrics.csv``."""
+    return History({name: np.asarray(values, dtype=float) for name, values in read_metrics(path).items()})
 
 
 def reduced(

@@ -113,9 +113,12 @@ def report(experiment: str, folder: Path | str) -> None:
         figure.savefig(folder / f"{experiment}.png", dpi=160)
     if hasattr(module, "checks"):
         print(module.checks(cells).round(2).to_string(index=False))
-    for claim in module.claims(cells):
-        if claim.verdict != UNKNOWN:
-            print(f"{claim.verdict:<13} {claim.name}: {claim.measured} ({claim.criterion})")
+    found = module.claims(cells)
+    known = [claim for claim in found if claim.verdict != UNKNOWN]
+    for claim in known:
+        print(f"{claim.verdict:<13} {claim.name}: {claim.measured} ({claim.criterion})")
+    if len(known) < len(found):
+        print(f"{len(found) - len(known)} of the experiment's claims rest on runs, or on metrics, that are not there")
     print(f"figure    {folder / experiment}.png")
 
 
