@@ -14,6 +14,7 @@ from eoc.analysis.claims.base import (
     HOLDS,
     PAPER,
     PARTLY,
+    UNDECIDED,
     UNKNOWN,
     Claim,
     Estimate,
@@ -33,6 +34,7 @@ from eoc.analysis.claims.course import course_figure as _course_figure
 from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels
 from eoc.analysis.claims.reading import SETTING, History, history, last, reduced
 
+ENOUGH = 10  # settings without which an interval that holds 0 refutes no correlation
 EARLY = 30  # steps from which the end is to be predicted
 MEASURED = (
     *("late_product", "first_cosine", "early_cosine", "late_cosine", "late_previous", "identity_error"),
@@ -183,6 +185,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         size = abs(measured.value)
         strong = np.isfinite(measured.low) and measured.low * measured.high > 0
         verdict = HOLDS if strong and size >= 0.5 else PARTLY if strong else FAILS
+        if groups.nunique() < ENOUGH and not strong:
+            verdict = UNDECIDED
         verdict = UNKNOWN if np.isnan(measured.value) else verdict
         found.append(
             Claim(
