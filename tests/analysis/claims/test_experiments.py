@@ -352,6 +352,7 @@ def phases(limits: dict[int, float], lost: str = "diverged", seeds: int = 2, fin
             for rate in (0.5, 0.7, 1.1, 1.5, *np.linspace(2.2, 3.8, 20), 6.0, fine, 12.0):
                 phase = lost if rate >= limit else "monotone" if rate < 2 else "catapult"
                 row = {**SETTING, "model": "nup", "model.depth": depth, "seed": seed, "schedule.rate": rate}
+                row |= {"loss": "mse", "final_loss": 0.1}
                 ratio = 0.5 + 0.01 * seed
                 rows.append({**row, "phase": phase, "spike": 1.5 if rate > 2 else 1.0, "sharpness_ratio": ratio})
     return pd.DataFrame(rows)
@@ -385,6 +386,19 @@ def test_catapults_that_began_below_the_edge_are_counted_apart():
     assert claim.remark == "of catapults from below 2: 4"
     one = [claim for claim in catapult.claims(cells[cells["seed"] == 0]) if claim.name == "nup_flatter_after"]
     assert one[0].verdict == PARTLY  # one seed says nothing of seeds
+
+
+@pytest.mark.parametrize(("loss", "end"), [("mse", 0.46), ("cross_entropy", 2.4)])
+def test_a_catapult_that_learned_nothing_is_not_what_left_a_flat_region(loss: str, end: float):
+    cells = phases({3: 12.0, 5: 12.0}).assign(loss=loss)
+    collapsed = cells["schedule.rate"] == 6.0
+    cells.loc[collapsed, ["final_loss", "sharpness_ratio"]] = [end, 1e-4]
+    (claim,) = (claim for claim in catapult.claims(cells) if claim.name == "nup_flatter_after")
+    assert claim.measured.value == pytest.approx((0.5 * 0.51) ** 0.5)
+    assert claim.remark.endswith(
+        f"with {collapsed.sum()} of {(cells['phase'] == 'catapult').sum()} that learned nothing"
+    )
+    assert float(claim.remark.split()[0]) < 0.4
 
 
 def test_a_network_that_ends_with_outputs_0_and_no_curvature_is_dead():
@@ -455,9 +469,10 @@ def geometric_cells(hold: float, late_constant: float) -> pd.DataFrame:
                         "kinks_end": 0.0,
                         "share_beyond": float(level > 2),
                         "sharpness": 4.0 - level,
-                        **dict.fromkeys(["loss", "loss_largest", "loss_peak", "train_loss", "test_loss"], 0.1),
+                        **dict.fromkeys(["loss", "loss_largest", "loss_peak", "test_loss"], 0.1),
                         "loss_start": 0.5,
-                        "test_accuracy": 0.9,
+                        "train_loss": 0.2 - 0.04 * level,
+                        "test_accuracy": 0.8 + 0.04 * level,
                     }
                 )
     rows = [row for row in rows if not (row["trainer.max_steps"] == 3000 and row["schedule.kappa"] == 1.5)]
@@ -469,6 +484,9 @@ def test_geometric_schedule_claims():
     found = {claim.name: claim for claim in geometric.claims(geometric_cells(1.0, 2.05))}
     assert found["beyond_constant"].measured.value == pytest.approx(0.45)
     assert found["flatter_than_constant"].measured.value == pytest.approx(1.5 / 1.95)
+    assert found["better_than_constant"].measured.value == pytest.approx(0.04 * 0.45)
+    assert found["better"].measured.value == pytest.approx(0.04)
+    assert found["faster"].measured.value == pytest.approx(0.1 / 0.14)
     assert verdicts(geometric.claims(geometric_cells(0.7, 2.05)))["prolongs"] == FAILS
     found = verdicts(geometric.claims(geometric_cells(1.1, 3.0)))
     assert found["holds_kappa"] == found["holds_kappa_long"] == found["constant_fades"] == FAILS

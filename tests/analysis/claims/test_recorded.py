@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from eoc.analysis.claims.__main__ import main
-from eoc.analysis.claims.base import COMPANION, PAPER, READ, UNKNOWN
+from eoc.analysis.claims.base import COMPANION, READ, UNKNOWN
 from eoc.analysis.claims.documents import fill
 from eoc.analysis.claims.drawing import legible
 from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
@@ -163,7 +163,7 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: s
     copy.write_text(text)
     assert not fill(copy, RESULTS)
     claims = json.loads((RESULTS / "digits" / CLAIMS).read_text())["claims"]
-    shown = [claim for claim in claims if name != "README.md" or claim["source"] in (PAPER, READ, COMPANION)]
+    shown = [claim for claim in claims if name != "README.md" or claim["source"] in (READ, COMPANION)]
     assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
 
 
@@ -180,7 +180,7 @@ def test_a_document_that_names_results_that_are_not_there(mark: str, tmp_path: P
 def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
     estimate = {"value": 0.5, "low": None, "high": None}
     claim = {"experiment": "cosines", "criterion": "a|b", "measured": estimate, "verdict": "holds", "remark": ""}
-    paper = {**claim, "name": "one", "claim": "said", "source": PAPER}
+    paper = {**claim, "name": "one", "claim": "said", "source": READ}
     ours = {**claim, "name": "two", "claim": "seen", "source": "derived here"}
     for dataset, claims in (("first", [paper]), ("second", [{**paper, "verdict": "fails"}, ours])):
         (tmp_path / dataset).mkdir()

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 HOLDS, PARTLY, UNDECIDED, FAILS, UNKNOWN = "holds", "holds partly", "undecided", "fails", "not measured"
-PAPER, COMPANION, DERIVED, KNOWN = "the paper", "companion paper", "derived here", "earlier work"
-READ = "the paper, as read here"  # its words, made a criterion with formulas that are derived here
+READ, COMPANION = "the paper, as read here", "its companion, as read here"  # their words; the criterion is ours
+DERIVED, KNOWN = "derived here", "earlier work"
 
 # two-sided 95% points of Student's t for 1, 2, … degrees of freedom; beyond them 1.96 + 2.37/ν + 2.8/ν² to 0.1%
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -39,7 +39,7 @@ class Claim:
     Args:
         name: short, unique within its experiment.
         claim: what is claimed, one sentence.
-        source: whose claim it is: `PAPER`, `READ`, `COMPANION`, `DERIVED` or `KNOWN`.
+        source: whose claim it is: `READ`, `COMPANION`, `DERIVED` or `KNOWN`.
         criterion: what would have to be measured, with its bounds.
         measured: what was.
         verdict: `HOLDS`, `PARTLY`, `UNDECIDED`, `FAILS`, or `UNKNOWN` where the runs that would tell are missing.
@@ -74,6 +74,20 @@ def judge(measured: Estimate, low: float, high: float, slack: float = 0.0) -> st
     if low - slack <= value <= high + slack:
         return PARTLY
     return FAILS if alone else UNDECIDED
+
+
+def judged(
+    name: str,
+    says: str,
+    source: str,
+    criterion: str,
+    measured: Estimate,
+    bounds: tuple[float, float],
+    slack: float = 0.0,
+    remark: str = "",
+) -> Claim:
+    """A claim with the verdict of `judge`."""
+    return Claim(name, says, source, criterion, measured, judge(measured, bounds[0], bounds[1], slack), remark)
 
 
 def mean(values: ArrayLike) -> Estimate:

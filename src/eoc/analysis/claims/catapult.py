@@ -32,12 +32,13 @@ MONOTONE, EDGE, CATAPULT, DEAD, DIVERGED = PHASES = ("monotone", "edge of stabil
 SHADES = (BLUE, GREEN, ORANGE, PURPLE, GREY)
 LOST = (DEAD, DIVERGED)
 ZERO_OUTPUT_LOSSES = (0.5, np.log(10))  # half of a one-hot target's squared norm; ten classes' entropy
+CONSTANT = {"mse": 0.45, "cross_entropy": np.log(10)}  # loss of the best outputs that ignore the input, ten classes
 SPIKE, WINDOW = 1.1, 50  # a catapult: within WINDOW steps the loss rises to SPIKE times its least value before
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: the loss spike, sharpness before and after, and the phase."""
-    kept = reduced(runs, _measure, (*SETTING, "schedule.rate"))
+    kept = reduced(runs, _measure, (*SETTING, "schedule.rate", "loss"))
     kept.loc[kept["status"] == "diverged", "phase"] = DIVERGED
     return kept
 
@@ -75,8 +76,9 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         part = cells[cells["model"] == model]
         below = part[part["schedule.rate"] < 2.0]
         between = part[(part["schedule.rate"] > 2.0) & (part["schedule.rate"] < 4.0)]
-        thrown = part[part["phase"] == CATAPULT]
-        from_above, from_below = (thrown[(thrown["schedule.rate"] > 2.0) == above] for above in (True, False))
+        survived = part[part["phase"] == CATAPULT]
+        thrown = survived[survived["final_loss"] < survived["loss"].map(CONSTANT)]
+        from_above = thrown[thrown["schedule.rate"] > 2.0]
         for name, says, criterion, measured, bounds, slack in (
             (
                 "stable_below_two",
@@ -105,7 +107,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             (
                 "flatter_after",
                 "a catapult ends where λ has fallen below that of the start",
-                "λ (median of the second half) over λ_0, surviving catapults from beyond 2, by seed, below 1",
+                "λ (median of the second half) over λ_0, catapults from beyond 2 that end with a loss below the best "
+                "constant prediction's, by seed, below 1",
                 ratio(from_above.groupby("seed")["sharpness_ratio"].agg(centre)),
                 (-np.inf, 1.0),
                 0.0,
@@ -121,8 +124,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         ):
             verdict = judge(measured, bounds[0], bounds[1], slack)
             remark = ""
-            if name == "flatter_after" and len(from_below):
-                remark = f"of catapults from below 2: {centre(from_below['sharpness_ratio']):.2g}"
+            if name == "flatter_after":
+                remark = _other_catapults(survived, thrown)
             says = f"{RULES[model]}: {says}."
             found.append(Claim(f"{model}_{name}", says, KNOWN, criterion, measured, verdict, remark))
     nup = cells[cells["model"] == "nup"]
@@ -194,6 +197,20 @@ def _limit_exponent(cells: pd.DataFrame) -> tuple[Estimate, int]:
 def _networks(cells: pd.DataFrame) -> pd.Series:
     """Which runs are of one network, at several rates: they live and die together."""
     return cells.groupby(["model", "model.depth", "seed"]).ngroup()
+
+
+def _other_catapults(survived: pd.DataFrame, learned: pd.DataFrame) -> str:
+    """λ over λ_0 of catapults from below 2, and with those from beyond it that end as if the input did not count."""
+    said = []
+    below = learned[learned["schedule.rate"] < 2.0]
+    if len(below):
+        said.append(f"of catapults from below 2: {centre(below['sharpness_ratio']):.2g}")
+    above = survived[survived["schedule.rate"] > 2.0]
+    nothing = len(above) - int((learned["schedule.rate"] > 2.0).sum())
+    if nothing:
+        with_them = ratio(above.groupby("seed")["sharpness_ratio"].agg(centre))
+        said.append(f"{with_them} with {nothing} of {len(above)} that learned nothing")
+    return "; ".join(said)
 
 
 def _smallest_lost(cells: pd.DataFrame) -> float:

@@ -12,17 +12,16 @@ from eoc.analysis.claims.base import (
     DERIVED,
     FAILS,
     HOLDS,
-    PAPER,
     PARTLY,
+    READ,
     UNDECIDED,
     UNKNOWN,
     Claim,
-    Estimate,
     average,
     bootstrap,
     by_setting,
     exact,
-    judge,
+    judged,
     late,
     mean,
     median,
@@ -118,7 +117,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     setting, lost = [name for name in (*SETTING, "schedule", "rate") if name != "seed"], len(cells) - len(done)
     stable, edge, beyond = (done[done["phase"] == phase] for phase in PHASES)
     found = [
-        _claim(
+        judged(
             "identity",
             "‖U_T‖² = Σ‖Δ_t‖² + 2Σ⟨Δ_t, U_t⟩, from the logged cosines, norms and distances.",
             DERIVED,
@@ -126,7 +125,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             exact(done["identity_error"].max()),
             (0.0, 1e-6),
         ),
-        _claim(
+        judged(
             "starts_at_one",
             "The cosine starts near 1: in the slowest runs the second update goes on where the first went.",
             DERIVED,
@@ -135,7 +134,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             (0.9, 1.0),
             0.1,
         ),
-        _claim(
+        judged(
             "positive_while_stable",
             "While training is stable, updates keep going where they went: the late cosine is positive.",
             DERIVED,
@@ -144,7 +143,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             (0.1, 1.0),
             0.1,
         ),
-        _claim(
+        judged(
             "near_zero_at_the_edge",
             "At the edge of stability the cosine is near 0.",
             DERIVED,
@@ -153,7 +152,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             (-0.1, 0.1),
             0.1,
         ),
-        _claim(
+        judged(
             "negative_in_the_catapult",
             "In the catapult phase the cosine is negative: updates turn back.",
             DERIVED,
@@ -161,7 +160,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             mean(by_setting(beyond, "late_cosine", setting)),
             (-np.inf, 0.0),
         ),
-        _claim(
+        judged(
             "bouncing_in_the_catapult",
             "In the catapult phase updates bounce: the cosine with the previous one is near −1.",
             DERIVED,
@@ -170,9 +169,9 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             (-np.inf, -0.8),
         ),
     ]
-    for name, quantity, words in (
-        ("predicts_features", "kernel_change", "how far the features move in the end (1 − CKA)"),
-        ("predicts_accuracy", "test_accuracy", "the final test accuracy"),
+    for name, quantity, words, source in (
+        ("predicts_features", "kernel_change", "how far the features move in the end (1 − CKA)", READ),
+        ("predicts_accuracy", "test_accuracy", "the final test accuracy", DERIVED),
     ):
         known = done.dropna(subset=["early_cosine", quantity])
         groups = known.groupby(setting, sort=False, dropna=False).ngroup()
@@ -192,7 +191,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             Claim(
                 name,
                 f"The cosine of the first {EARLY} steps predicts {words}, across rules, depths and rates.",
-                PAPER,
+                source,
                 "rank correlation at least 0.5 in size, its interval (over settings) without 0; one with 0 refutes it",
                 measured,
                 verdict,
@@ -223,15 +222,3 @@ def figure(cells: pd.DataFrame) -> Figure:
 
 def _alive(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[(cells["status"] == "completed") & (cells["phase"] != DEAD)]
-
-
-def _claim(
-    name: str,
-    says: str,
-    source: str,
-    criterion: str,
-    measured: Estimate,
-    bounds: tuple[float, float],
-    slack: float = 0.0,
-) -> Claim:
-    return Claim(name, says, source, criterion, measured, judge(measured, bounds[0], bounds[1], slack))

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from eoc.analysis.claims.base import COMPANION, PAPER, READ, UNKNOWN, Estimate
+from eoc.analysis.claims.base import COMPANION, READ, UNKNOWN, Estimate
 from eoc.analysis.claims.results import CLAIMS
 from eoc.errors import InvalidInput
 
@@ -80,7 +80,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _known(claim: dict[str, Any]) -> bool:
-    return claim["source"] in (PAPER, READ, COMPANION)
+    return claim["source"] in (READ, COMPANION)
 
 
 def _row(*cells: str) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, exact, judge, largest, late, mean, median, ratio
+from eoc.analysis.claims.base import DERIVED, Claim, exact, judged, largest, late, mean, median, ratio
 from eoc.analysis.claims.drawing import CYCLE, legend, panels, ticks
+from eoc.analysis.claims.paired import beyond_the_edge, paired, prolonging
 from eoc.analysis.claims.reading import SETTING, History, final_loss, first, last, reduced
 
 OURS = ("schedule.rate", "schedule.kappa", "schedule.interval", "schedule.smoothing", "schedule.cooldown")
@@ -72,143 +73,85 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     """What the schedule promises, in the default run and in one ten times as long."""
     steps = sorted(cells["trainer.max_steps"].unique())
     short, long = (cells[cells["trainer.max_steps"] == length] for length in (steps[0], steps[-1]))
-    held, fading = long[long["schedule"] == "geometric"], long[long["schedule"] == "constant"]
     plain = short[short["rule"].str.fullmatch(r"geometric κ = [\d.]+")]
-    kappa = plain["schedule.kappa"]
-    found = []
-    for name, part, words in (
-        ("holds_kappa", plain, "of every κ"),
-        ("holds_kappa_long", held, f"of {steps[-1]} steps"),
-    ):
-        done = part[part["status"] == "completed"]
-        strays = pd.concat([done[f"reference_{end}"] / done["schedule.kappa"] for end in ("largest", "smallest")])
-        found.append(
-            Claim(
-                name,
-                f"With a probe at every step the geometric schedule holds η·λ at κ (runs {words}).",
-                DERIVED,
-                "largest |η·λ/κ − 1| of the second half, λ by an independent solver, at most 0.02",
-                measured := exact(float((strays - 1).abs().max())),
-                judge(measured, 0.0, 0.02, slack=0.02),
-            )
-        )
+    held, fading = long[long["schedule"] == "geometric"], long[long["schedule"] == "constant"]
     done = cells[cells["status"] == "completed"]
-    found.append(
-        Claim(
-            "solvers_agree",
-            "The λ that steers is right: an independent solver (SciPy's Lanczos, float64) finds the same.",
-            DERIVED,
-            "largest relative difference of λ over all runs that did not diverge, at most 2e-3; checks on a kink apart",
-            measured := exact(float(done["solvers_differ"].max())),
-            judge(measured, 0.0, 2e-3, slack=3e-3),
-            f"in {int(done['missed'].sum())} of {int(done['checks'].sum())} checks they differ by more than the "
-            f"tracker's tolerance, 1e-3; {int(done['on_kinks'].sum())} more were on a kink, where float32 and float64 "
-            f"see different signs of a preactivation, and differ by up to {done['kinks_differ'].max():.1g}",
-        )
-    )
-    found.append(
-        Claim(
-            "prolongs",
-            f"The geometric schedule stays in the catapult band to the end of a run of {steps[-1]} steps.",
-            READ,
-            "smallest η·λ of the second half, λ by an independent solver, above 2",
-            measured := exact(float(held["reference_smallest"].min())),
-            judge(measured, 2.0, np.inf),
-        )
-    )
-    found.append(
-        Claim(
-            "bounded",
-            "Meanwhile the loss stays bounded.",
-            READ,
-            "largest loss after the first 2% of the run over the first loss, at most 1",
-            measured := exact(float((held["loss_peak"] / held["loss_start"]).max())),
-            judge(measured, 0.0, 1.0, slack=0.5),
-        )
-    )
-    found.append(
-        Claim(
-            "constant_fades",
-            "At a constant rate from the same start the catapult fades: η·λ falls back to 2.",
-            KNOWN,
-            f"median η·λ of the last tenth of {steps[-1]} steps within 2 ± 0.2",
-            measured := mean(fading["product_end"]),
-            judge(measured, 1.8, 2.2, slack=0.6),
-            f"just above it: in the second half {100 * fading['share_beyond'].mean():.3g}% of steps are beyond 2",
-        )
-    )
-    found.append(
-        Claim(
-            "beyond_constant",
-            "There the schedule is further beyond the edge than the constant rate.",
-            DERIVED,
-            f"median η·λ of the last tenth of {steps[-1]} steps, difference at least 0.2",
-            measured := mean(_paired(held, fading, "product_end", np.subtract)),
-            judge(measured, 0.2, np.inf),
-        )
-    )
-    found.append(
-        Claim(
-            "flatter",
-            "It leads into flat regions: the sharpness at κ = 2.5 is below that of stable descent at κ = 1.5.",
-            DERIVED,
-            "ratio of late sharpness, κ = 2.5 to 1.5, below 1",
-            measured := ratio(_paired(plain[kappa == 2.5], plain[kappa == 1.5], "sharpness", np.divide)),
-            judge(measured, 0.0, 1.0),
-        )
-    )
-    found.append(
-        Claim(
-            "flatter_than_constant",
-            f"After {steps[-1]} steps it is flatter there than where the constant rate has led.",
-            DERIVED,
-            "ratio of late sharpness, schedule to constant rate, below 1",
-            measured := ratio(_paired(held, fading, "sharpness", np.divide)),
-            judge(measured, 0.0, 1.0),
-            f"ratio of final train losses {ratio(_paired(held, fading, 'train_loss', np.divide)).value:.2g}",
-        )
-    )
-    decayed = done[done["schedule"] == "cosine"]
+    found = [
+        _holds_kappa("holds_kappa", plain, "of every κ"),
+        _holds_kappa("holds_kappa_long", held, f"of {steps[-1]} steps"),
+        _solvers_agree(done),
+        *prolonging(held, fading, steps[-1]),
+        *beyond_the_edge(plain[plain["schedule.kappa"] == 2.5], plain[plain["schedule.kappa"] == 1.5]),
+    ]
+    decayed, others = (done[(done["schedule"] == "cosine") == so] for so in (True, False))
+    rare = short[short["rule"].isin(["geometric κ = 2.5, every 3", "geometric κ = 2.5, every 5"])]
+    cooled, hot = (short[short["rule"] == f"geometric κ = 2.5{end}"] for end in (", cooldown", ""))
     if len(decayed):
         found.append(
-            Claim(
+            judged(
                 "rests_on_kinks",
                 "A rate that decays from beyond the edge to 0 lets ReLU networks rest on kinks, where λ jumps.",
                 DERIVED,
                 "fewest preactivations whose sign float32 and float64 see differently at a cosine run's end, ≥ 1",
-                measured := exact(float(decayed["kinks_end"].min())),
-                judge(measured, 1.0, np.inf),
-                f"of the other runs, {int((done[done['schedule'] != 'cosine']['kinks_end'] > 0).sum())} in "
-                f"{int((done['schedule'] != 'cosine').sum())} end on one",
+                exact(float(decayed["kinks_end"].min())),
+                (1.0, np.inf),
+                remark=f"of the other runs, {int((others['kinks_end'] > 0).sum())} in {len(others)} end on one",
             )
         )
-    rare = short[short["rule"].isin(["geometric κ = 2.5, every 3", "geometric κ = 2.5, every 5"])]
     if len(rare):
-        spread = (rare["product_high"] - rare["product_low"]) / rare["schedule.kappa"]
         found.append(
-            Claim(
+            judged(
                 "rare_probes",
                 "With a probe every 3 or 5 steps η·λ still stays near κ.",
                 DERIVED,
                 "width of the 5–95% range of η·λ over κ in the second half, at most 0.2",
-                measured := mean(spread),
-                judge(measured, 0.0, 0.2, slack=0.2),
+                mean((rare["product_high"] - rare["product_low"]) / rare["schedule.kappa"]),
+                (0.0, 0.2),
+                0.2,
                 "λ bounces with period two: a rate kept for several steps meets both sides of the valley",
             )
         )
-    cooled, hot = (short[short["rule"] == f"geometric κ = 2.5{end}"] for end in (", cooldown", ""))
     if len(cooled) and len(hot):
         found.append(
-            Claim(
+            judged(
                 "cooldown",
                 "A cooldown lets the loss converge in the flat region that was found.",
                 DERIVED,
                 "final train loss with cooldown over that without, below 1",
-                measured := ratio(_paired(cooled, hot, "train_loss", np.divide)),
-                judge(measured, 0.0, 1.0),
+                ratio(paired(cooled, hot, "train_loss", np.divide)),
+                (0.0, 1.0),
             )
         )
     return found
+
+
+def _holds_kappa(name: str, part: pd.DataFrame, words: str) -> Claim:
+    done = part[part["status"] == "completed"]
+    strays = pd.concat([done[f"reference_{end}"] / done["schedule.kappa"] for end in ("largest", "smallest")])
+    return judged(
+        name,
+        f"With a probe at every step the geometric schedule holds η·λ at κ (runs {words}).",
+        DERIVED,
+        "largest |η·λ/κ − 1| of the second half, λ by an independent solver, at most 0.02",
+        exact(float((strays - 1).abs().max())),
+        (0.0, 0.02),
+        0.02,
+    )
+
+
+def _solvers_agree(done: pd.DataFrame) -> Claim:
+    return judged(
+        "solvers_agree",
+        "The λ that steers is right: an independent solver (SciPy's Lanczos, float64) finds the same.",
+        DERIVED,
+        "largest relative difference of λ over all runs that did not diverge, at most 2e-3; checks on a kink apart",
+        exact(float(done["solvers_differ"].max())),
+        (0.0, 2e-3),
+        3e-3,
+        f"in {int(done['missed'].sum())} of {int(done['checks'].sum())} checks they differ by more than the "
+        f"tracker's tolerance, 1e-3; {int(done['on_kinks'].sum())} more were on a kink, where float32 and float64 "
+        f"see different signs of a preactivation, and differ by up to {done['kinks_differ'].max():.1g}",
+    )
 
 
 def table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -243,9 +186,3 @@ def figure(cells: pd.DataFrame) -> Figure:
     for axis in axes[1:]:
         axis.set_yticks(at, [])
     return drawn
-
-
-def _paired(one: pd.DataFrame, other: pd.DataFrame, quantity: str, combine: np.ufunc) -> np.ndarray:
-    """A quantity of one group of runs combined with that of another, seed by seed: of several runs their mean."""
-    pair = pd.concat([group.groupby("seed")[quantity].mean() for group in (one, other)], axis=1).to_numpy()
-    return np.asarray(combine(pair[:, 0], pair[:, 1]))
