@@ -61,6 +61,17 @@ def test_wide_networks_come_close(parameterization, activation):
     assert wide < 0.5 * narrow  # 1/√width would be a quarter
 
 
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_a_readout_that_starts_at_zero_leaves_its_own_part_of_the_limit(parameterization):
+    inputs = sphere(4, 6)
+
+    def deviation(width: int) -> float:
+        network = net(parameterization, width=width, growth=0.0, readout_init="zero")
+        return kernel_deviation(tangent_kernel(network, inputs), network, inputs).item()
+
+    assert deviation(4096) < min(0.1, 0.4 * deviation(64))
+
+
 @pytest.mark.parametrize("richness", [0.3, 3.0])
 def test_richness_leaves_the_limit(richness):
     inputs = sphere(4, 6)

@@ -80,6 +80,39 @@ def test_the_state_of_another_rule_is_refused() -> None:
         Constant().load_state_dict({})
 
 
+def test_a_rate_goes_on_within_the_new_bounds_and_in_its_own_unit() -> None:
+    fast = Alignment(rate=1.0, unit="absolute")
+    fast.tell(0, cosine=1.0)
+    slow = Alignment(rate=1.0, unit="absolute", max_rate=0.2)
+    slow.load_state_dict(fast.state_dict())
+    assert slow.rate(1) == 0.2
+    with pytest.raises(InvalidInput, match=r"^unit=inverse_sharpness .* in the unit absolute; keep it"):
+        Alignment(rate=1.0).load_state_dict(fast.state_dict())
+    with pytest.raises(InvalidInput, match=r"^unit=inverse_sharpness .* without measuring λ_0; keep absolute"):
+        Constant(rate=1.0).load_state_dict(Constant(rate=1.0, unit="absolute").state_dict())
+    scaled = Constant(rate=1.0)
+    scaled.tell(0, sharpness=4.0)
+    plain = Constant(rate=0.5, unit="absolute")
+    plain.load_state_dict(scaled.state_dict())
+    assert (scaled.rate(3), plain.rate(3)) == (0.25, 0.5)
+
+
+def test_another_source_of_the_curvature_is_asked_anew() -> None:
+    critical = Geometric(kappa=1.5, interval=10, source="critical")
+    critical.tell(0, sharpness=0.01)
+    hessian = Geometric(kappa=1.5, interval=10)
+    hessian.load_state_dict(critical.state_dict())
+    assert hessian.needs_sharpness(5)
+    hessian.tell(5, sharpness=3.0)
+    assert hessian.rate(5) == 0.5
+
+
+def test_a_state_from_before_units_and_sources_were_kept_goes_on() -> None:
+    geometric = Geometric()
+    geometric.load_state_dict({"rule": "Geometric", "probes": [5.0], "told_step": 3})
+    assert geometric.rate(3) == 0.5
+
+
 def test_settings_may_change_on_the_way() -> None:
     before = Geometric(kappa=2.0, smoothing=2)
     for t, sharpness in enumerate((1.0, 2.0, 4.0)):

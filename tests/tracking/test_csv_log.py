@@ -108,7 +108,8 @@ def test_a_torn_last_row_is_no_row(opened: Opener, torn: str, tmp_path: Path) ->
 
 def test_where_nothing_was_written_there_is_nothing_to_take(opened: Opener, tmp_path: Path) -> None:
     log = opened(tmp_path)
-    log.resume(tmp_path / "nowhere", before=5)
+    with pytest.warns(UserWarning, match="nowhere holds no metrics.csv: that of this run begins at step 5"):
+        log.resume(tmp_path / "nowhere", before=5)
     assert not (tmp_path / METRICS).exists()
     log.log_metrics({"a": 1}, step=5)
     assert text(tmp_path) == "step,a\n5,1\n"

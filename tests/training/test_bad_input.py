@@ -176,6 +176,18 @@ def test_a_key_that_was_forced_in_is_unknown_all_the_same(refused, override):
     assert not said.endswith("foo.")
 
 
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("+model.seed=1", "model.seed=1 is not possible: the program sets it itself; leave it out."),
+        ("+trainer.logger=false", "trainer.logger=False is not possible: the program sets it itself; leave it out."),
+        ("+curvature.k=3", "curvature.k=3 is not possible: callbacks.curvature.k says how many; leave it out."),
+    ],
+)
+def test_what_the_program_sets_itself_is_not_set_over_it(refused, override, rule):
+    assert refused(override) == rule
+
+
 # -- values, key by key ----------------------------------------------------------------------------------------------
 
 CORES = max(os.cpu_count() or 1, 2)

@@ -66,6 +66,13 @@ def test_an_independent_solver_finds_the_same_sharpness(run):
     assert columns["reference/kinks"] == [0] * 9
 
 
+def test_the_reference_looks_at_the_examples_of_the_probe_and_keeps_float64(tmp_path: Path):
+    precise = ["trainer.precision=64-true", "curvature.tolerance=1e-9", "callbacks.reference_sharpness.tolerance=1e-12"]
+    part = ["callbacks=[curvature,reference_sharpness]", "callbacks.reference_sharpness.every=1"]
+    found = trained(tmp_path, *part, *precise, "curvature.examples=17", "curvature.chunk_size=7").columns
+    assert found["sharpness"] == pytest.approx(found["reference/sharpness"], rel=1e-12)
+
+
 @pytest.fixture
 def module(run) -> Iterator[EdgeOfChaosModule]:
     """The trained module with nothing measured, whose weights a test may change."""
@@ -103,12 +110,12 @@ def test_a_dead_network_has_the_reference_0(module):
     assert module.metrics["reference/sharpness"] == 0
 
 
-def test_a_reference_that_float32_cannot_hold_is_missing(module):
+def test_a_reference_is_not_bound_to_what_float32_can_hold(module):
     with torch.no_grad():
         for weight in module.network.weights:
             weight.fill_(torch.finfo(torch.float32).max)
     ReferenceSharpnessCallback().at_end(module)
-    assert "reference/sharpness" not in module.metrics
+    assert torch.finfo(torch.float32).max < module.metrics["reference/sharpness"] < math.inf
 
 
 def test_a_reference_whose_products_overflow_is_missing(module, monkeypatch: pytest.MonkeyPatch):

@@ -53,6 +53,9 @@ def test_it_does_not_know_where_it_is(of):
     assert of("dataset=mnist", folder="a") == of("dataset=mnist", folder="b")
     assert of("dataset=images") == of("dataset=images", "paths.data=/elsewhere")
     assert of("dataset=images", "dataset.root=/a") != of("dataset=images", "dataset.root=/b")
+    mine, other = ("dataset.root=${paths.data}/mine", "dataset.root=${paths.data}/other")
+    assert len({of("dataset=images", root) for root in (mine, other)} | {of("dataset=images")}) == 3
+    assert of("dataset=images", mine) == of("dataset=images", mine, "paths.data=/elsewhere")
 
 
 def test_a_run_that_starts_from_a_checkpoint_is_another(tmp_path):

@@ -319,6 +319,33 @@ def test_bare_training_logs_loss_and_rate_and_thins_its_rows(tmp_path: Path) -> 
     assert [math.isnan(value) for value in thin["test/loss"]] == [True, True, True, False]
 
 
+def test_thinned_rows_count_among_the_last_and_the_best_values(tmp_path: Path) -> None:
+    settings = [
+        "callbacks=none",
+        "schedule=cosine",
+        "schedule.rate=6",
+        "schedule.unit=absolute",
+        "dataset.batch_size=20",
+    ]
+    whole = trained(tmp_path / "whole", *settings)
+    thin = trained(tmp_path / "thin", *settings, "trainer.log_every_n_steps=5")
+    assert thin.columns["step"] == [0, 5, 8]
+    for key in ("best", "final"):
+        assert thin.summary[key] == whole.summary[key]
+
+
+@pytest.mark.filterwarnings("ignore:.*the top eigenvalues are not known")
+@pytest.mark.parametrize("callbacks", ["callbacks=none", "callbacks=[curvature]"])
+def test_a_loose_probe_that_steers_is_said_whoever_looks(tmp_path: Path, callbacks: str) -> None:
+    loose = [callbacks, "curvature.max_products=6", "curvature.tolerance=1e-6"]
+    every = "callbacks.curvature.every=4"
+    with pytest.warns(UserWarning, match="step 0: λ is not known to") as warned:
+        run = trained(tmp_path / "run", *loose, *([every] if "[" in callbacks else []))
+    assert sum("λ is not known" in str(each.message) for each in warned) == 1
+    assert run.columns["hessian/converged"][:8] == [0] * 8
+    assert run.summary["unconverged_probes"] >= 8
+
+
 def test_with_minibatches_the_training_loss_is_the_batchs(tmp_path: Path) -> None:
     run = trained(tmp_path, "callbacks=none", "dataset.batch_size=25", "loss=cross_entropy")
     data, network = run.module.dataset, run.module.network

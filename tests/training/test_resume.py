@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,68 @@ def test_a_run_does_not_go_on_from_another_runs_checkpoint(tmp_path: Path) -> No
     run, whole = trained(folder, *STEADY, "seed=1"), trained(tmp_path / "whole", *STEADY, "seed=1")
     assert run.columns["step"] == list(range(9))
     assert all(torch.equal(one, other) for one, other in zip(run.path[-1], whole.path[-1], strict=True))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.9, 0.0), (0.0, 0.9)])
+def test_a_run_goes_on_with_its_own_momentum(before: float, after: float, tmp_path: Path) -> None:
+    settings = [
+        *STEADY,
+        "optimizer=momentum",
+        "schedule.unit=absolute",
+        "schedule.rate=0.2",
+        "trainer.precision=64-true",
+    ]
+    first = trained(tmp_path / "first", *settings, f"optimizer.momentum={before}")
+    further = [*settings, "trainer.max_steps=10", f"optimizer.momentum={after}"]
+    run = trained(tmp_path / "run", *further, ckpt_path=first.folder / CHECKPOINT)
+    network, data = run.module.network, run.module.dataset
+    start, one, two = run.path
+    weights = [weight.clone().requires_grad_() for weight in one]
+    loss = run.module.loss(network.preactivations(data.train_inputs, weights)[-1], data.train_targets)
+    for a, b, c, rate, gradient in zip(start, one, two, network.rates, torch.autograd.grad(loss, weights), strict=True):
+        torch.testing.assert_close(c - b + 0.2 * rate * gradient, after * (b - a), rtol=1e-9, atol=1e-12)
+
+
+def test_checkpoints_that_are_kept_elsewhere_are_found_and_lose_no_rows(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "run", [*STEADY, f"paths.checkpoints={tmp_path / 'kept'}"]
+    whole = trained(tmp_path / "whole", *STEADY)
+    with pytest.raises(Crash):
+        trained(folder, *elsewhere, then=crash_at(6))
+    run = trained(folder, *elsewhere)
+    assert len(run.path) == 5  # θ_4 to θ_8
+    assert run.columns["step"] == list(range(9))
+    further = [*elsewhere, "trainer.max_steps=10"]
+    other = trained(tmp_path / "other", *further, ckpt_path=tmp_path / "kept" / "last.ckpt")
+    assert other.columns["step"] == list(range(11))
+    assert other.columns["train/loss"][:8] == whole.columns["train/loss"][:8]
+
+
+def test_a_metrics_file_without_its_beginning_says_so(tmp_path: Path) -> None:
+    checkpoint = trained(tmp_path / "run", *STEADY).folder / CHECKPOINT
+    (tmp_path / "run" / METRICS).unlink()
+    with pytest.warns(UserWarning, match=r"holds no metrics\.csv: that of this run begins at step 8"):
+        run = trained(tmp_path / "other", *STEADY, "trainer.max_steps=9", ckpt_path=checkpoint)
+    assert run.columns["step"] == [8, 9]
+
+
+def test_a_result_that_came_while_a_job_waited_for_its_folder_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "run", *STEADY)
+    summary = (whole.folder / SUMMARY).read_bytes()
+    (whole.folder / SUMMARY).unlink()
+
+    @contextmanager
+    def waited(folder: Path) -> Iterator[None]:
+        (folder / SUMMARY).write_bytes(summary)  # the other process ends
+        yield
+
+    monkeypatch.setattr("eoc.training.run.claimed", waited)
+    monkeypatch.setattr("eoc.training.run.in_sweep", lambda: True)
+    rows = (whole.folder / METRICS).read_bytes()
+    assert trained(tmp_path / "run", *STEADY).value == whole.value
+    assert (whole.folder / METRICS).read_bytes() == rows
+    assert (whole.folder / SUMMARY).read_bytes() == summary
 
 
 def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp_path: Path) -> None:

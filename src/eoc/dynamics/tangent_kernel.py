@@ -47,7 +47,8 @@ def infinite_tangent_kernel(network: MLP, inputs: Float[Tensor, "examples inputs
         ρ'_k = σ²·(a² + b²·(2/π)·asin ρ_k),
         K^∞ = Σ_k s_k·ρ_k·Π_{j=k}^{l−1} ρ'_j,   s_k = g_k·q_k·Π_{j>k} q_j,   q_k = c_k²·m_{k−1}/σ_k²,
 
-    σ_k the layer's gain: s_k = 1 for ntp. Different outputs are independent: K^∞ ⊗ 1 is the whole kernel.
+    σ_k the layer's gain: s_k = 1 for ntp. A readout that starts at zero sends no gradient back: its own term, k = l, is
+    all there is. Different outputs are independent: K^∞ ⊗ 1 is the whole kernel.
 
     Source: the arc-cosine kernels of Cho and Saul 2009 for this family of activations; derived, see docs/theory.md.
     """
@@ -65,7 +66,7 @@ def infinite_tangent_kernel(network: MLP, inputs: Float[Tensor, "examples inputs
             rho = gain**2 * (a**2 * rho + b**2 * 2 / math.pi * ((1 - rho**2).clamp_min(0).sqrt() + rho * asin))
             rho = rho.clamp(-1.0, 1.0)
         kernel = kernel + rate * math.prod(q[k:]) * rho
-    return kernel
+    return rate * q[-1] * rho if network.readout_init == "zero" else kernel
 
 
 def kernel_deviation(

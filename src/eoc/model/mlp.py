@@ -55,7 +55,7 @@ class MLP(nn.Module):
         super().__init__()
         self.phi = parse_activation(activation)
         hidden = hidden_widths(depth, width, growth)
-        choice("readout_init", readout_init, ("normal", "zero"))
+        self.readout_init = choice("readout_init", readout_init, ("normal", "zero"))
         self.widths = (integer("inputs", inputs, minimum=1), *hidden, integer("outputs", outputs, minimum=1))
         generator = torch.Generator().manual_seed(integer("seed", seed, minimum=0, maximum=2**32 - 1))
 

@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from eoc.errors import real
+from eoc.errors import InvalidInput, real
 from eoc.schedule.base import Scaled, not_told
 from eoc.schedule.bounds import bounds, clip
 
@@ -99,5 +99,9 @@ class Alignment(Scaled):
         return {**super()._measured(), "current_rate": self._current, "told_step": self._told_step}
 
     def _restore(self, measured: dict[str, Any]) -> None:
+        unit = measured.get("unit", self.unit)
+        if unit != self.unit:
+            raise InvalidInput("unit", self.unit, f"the present rate of the run is in the unit {unit}; keep it")
         super()._restore(measured)
-        self._current, self._told_step = measured["current_rate"], measured["told_step"]
+        self._current = clip(measured["current_rate"], self.min_rate, self.max_rate)
+        self._told_step = measured["told_step"]

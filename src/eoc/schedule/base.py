@@ -72,7 +72,7 @@ class Schedule(ABC):
             state: the saved state of a rule of the same class; its settings may differ.
 
         Raises:
-            InvalidInput: if it is the state of another rule.
+            InvalidInput: if it is the state of another rule, or has no meaning under these settings.
         """
         own = type(self).__name__
         saved = state.get("rule")
@@ -82,7 +82,7 @@ class Schedule(ABC):
                 saved,
                 f"this run uses {own}; continue with the schedule the checkpoint was written with",
             )
-        self._restore({name: state[name] for name in self._measured()})
+        self._restore({name: state[name] for name in self._measured() if name in state})
 
     @abstractmethod
     def _measured(self) -> dict[str, Any]: ...
@@ -159,10 +159,13 @@ class Scaled(Schedule):
         return rate / self._initial_sharpness
 
     def _measured(self) -> dict[str, Any]:
-        return {"initial_sharpness": self._initial_sharpness}
+        return {"initial_sharpness": self._initial_sharpness, "unit": self.unit}
 
     def _restore(self, measured: dict[str, Any]) -> None:
         self._initial_sharpness = measured["initial_sharpness"]
+        if self.unit == "inverse_sharpness" and self._initial_sharpness is None and measured.get("unit") == "absolute":
+            rule = "the run began with rates in absolute units, without measuring λ_0; keep absolute"
+            raise InvalidInput("unit", self.unit, rule)
 
 
 def usable_sharpness(sharpness: float, step: int) -> bool:

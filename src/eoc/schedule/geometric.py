@@ -133,8 +133,10 @@ class Geometric(Schedule):
         return step - step % self.interval
 
     def _measured(self) -> dict[str, Any]:
-        return {"probes": list(self._probes), "told_step": self._told_step}
+        return {"probes": list(self._probes), "told_step": self._told_step, "source": self.source}
 
     def _restore(self, measured: dict[str, Any]) -> None:
+        if measured.get("source", self.source) != self.source:
+            return  # what was told is another quantity: the next step asks anew
         self._probes = list(measured["probes"])[-self.smoothing :]
         self._told_step = measured["told_step"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.errors import text
 from eoc.tracking.run_folder import METRICS
@@ -56,9 +57,11 @@ class CSVLog(Logger):
     def resume(self, folder: Path, before: int) -> None:
         """Begin with the rows of another (or the same) run folder whose step is below ``before``.
 
-        A torn last line, of a run that was killed while writing, is left out.
+        A torn last line, of a run that was killed while writing, is left out. Where there are no rows, it says so.
         """
         rows = _rows(folder / METRICS)
+        if not rows and before > 0:
+            rank_zero_warn(f"{folder} holds no {METRICS}: that of this run begins at step {before}")
         if rows:
             self._rewrite(rows[0], [row for row in rows[1:] if row and row[0].isdigit() and int(row[0]) < before])
 

@@ -80,6 +80,8 @@ def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
             f"{key}._target_", node["_target_"], f"it takes none of the keys of {key} ({', '.join(settings)})"
         )
     for name, value in settings.items():
+        if name in arguments:
+            raise InvalidInput(f"{key}.{name}", _plain(value), "the program sets it itself; leave it out")
         if name not in names and not is_open:
             here = [each for each in settings if each in names]
             raise unknown(f"{key}.{name}", _plain(value), here, names - arguments.keys())
@@ -111,6 +113,8 @@ def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfCh
     momentum = real("optimizer.momentum", config.optimizer.get("momentum"), minimum=0.0, below=1.0)
     loss = LOSSES[choice("loss.name", config.loss.get("name"), LOSSES)]
     schedule = make("schedule", config.schedule)
+    if "k" in config.curvature:
+        raise InvalidInput("curvature.k", config.curvature.k, "callbacks.curvature.k says how many; leave it out")
     make_probe = make("curvature", config.curvature)
     with under("curvature"):
         make_probe()  # refuses bad settings here, once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,14 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from eoc.tracking.settings import COUNTED, START, counts
 
 RESOLVER = "run_identity"
+PRESET = re.compile(r"\$\{paths\.\w+\}(/images)?")  # as conf/ writes paths
 LENGTH = 12  # hexadecimal digits: two of a million runs agree by chance with probability 0.002
 
 
 def identity(config: DictConfig) -> str:
     """Hash what determines a run's numbers; paths, loggers, progress, names and Hydra's own settings do not.
 
-    A value that is written as a path of the ``paths`` group (``${paths.data}``) is left out, so that a sweep's
-    folder may move; one that was given outright counts.
+    A value that is written as in conf/, as a path of the ``paths`` group (``${paths.data}``), is left out, so that a
+    sweep's folder may move; one that was given outright counts, and so does what follows in ``${paths.data}/mine``.
 
     Args:
         config: a composed config, with or without its ``hydra`` node.
@@ -51,7 +53,10 @@ def _leaves(written: Any, config: DictConfig, prefix: str) -> dict[str, Any]:
         key = f"{prefix}{name}"
         if isinstance(value, dict):
             found |= _leaves(value, config, f"{key}.")
-        elif "${paths." not in str(value):
+        elif "${paths." in str(value):
+            if not PRESET.fullmatch(str(value)):
+                found[key] = str(value)
+        else:
             resolved = OmegaConf.select(config, key) if "${" in str(value) else value
             found[key] = _canonical(OmegaConf.to_object(resolved) if OmegaConf.is_config(resolved) else resolved)
     return found

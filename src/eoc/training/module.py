@@ -20,7 +20,7 @@ from eoc.errors import under
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
 from eoc.training.optimizer import LayerwiseSGD
-from eoc.training.probe import CurvatureProbe
+from eoc.training.probe import CurvatureProbe, complain
 from eoc.training.random_state import random_state, restore_random_state
 
 # Examples in one forward pass of an evaluation: bounds memory, changes no value beyond rounding.
@@ -68,7 +68,9 @@ class EdgeOfChaosModule(LightningModule):
         self.limit = stability_limit(momentum)
         self.metrics: dict[str, float | Tensor] = {}
         self.divergence: Divergence | None = None
-        self.settings: dict[str, Any] = {}  # the run's, kept in its checkpoints
+        self.settings: dict[str, Any] = {}  # the run's, kept in its checkpoints, as is
+        self.folder = ""  # the run's
+        self.complaints: set[str] = set()  # what was said of probes that missed their tolerance
         self.first_step = 0  # where this run begins; above 0 when it goes on from a checkpoint
         self.step = 0  # t of the weights θ_t that are being measured
         self.geometry: UpdateGeometry | None = None  # of the last update, where the schedule asks for cosines
@@ -123,8 +125,12 @@ class EdgeOfChaosModule(LightningModule):
             value = float(self.trainer.strategy.broadcast(found.value if found.lower > 0 else 0.0))
             self.metrics |= {"critical/sharpness": value, "critical/evaluations": found.evaluations}
             return value
-        value = float(self.trainer.strategy.broadcast(self._probe.measure(self).values[0].item()))
+        pairs = self._probe.measure(self)
+        value = float(self.trainer.strategy.broadcast(pairs.values[0].item()))
         self.metrics.setdefault("sharpness", value)
+        if not pairs.converged:  # said whether or not a callback looks at this step
+            self.metrics["hessian/converged"] = 0
+            complain(self, pairs)
         return value
 
     def diverge(self, reason: str) -> None:
@@ -237,6 +243,7 @@ class EdgeOfChaosModule(LightningModule):
             "cosines": self._cosines.state_dict() if self._cosines else None,
             "random": random_state(),
             "settings": self.settings,
+            "folder": self.folder,
             "loggers": {str(logger.name): str(logger.version) for logger in self.trainer.loggers if logger.version},
         }
 

@@ -43,6 +43,13 @@ class LayerwiseSGD(torch.optim.SGD):
             group["lr"] = rate
         return None
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the buffers back; β is that of this run, whatever it was."""
+        own = [group["momentum"] for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, momentum in zip(self.param_groups, own, strict=True):
+            group["momentum"] = momentum
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; ``closure`` computes the gradients first."""
         if not self.watchers:

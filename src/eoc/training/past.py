@@ -78,13 +78,12 @@ def was_here(folder: Path, identity: str) -> bool:
         return False
 
 
-def last_checkpoint(folder: Path, max_steps: int) -> Path | None:
-    """Return the checkpoint from which the run that was cut off in ``folder`` can go on; None if there is none.
+def last_checkpoint(checkpoint: Path, max_steps: int) -> Path | None:
+    """Return the checkpoint of a run that was cut off if it can go on from it; None if not.
 
     One that was cut off behind its last step has nothing to go on from, one whose checkpoint is damaged (a disk that
     was full, a machine that went down) cannot: both start anew.
     """
-    checkpoint = folder / CHECKPOINT
     if not checkpoint.exists():
         return None
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from eoc.data import chunks
@@ -150,6 +151,21 @@ class CurvatureProbe:
         """Take back what `state_dict` returned."""
         self.tracker.load_state_dict(state["tracker"])
         self.critical_rate = state["critical_rate"]
+
+
+def complain(module: EdgeOfChaosModule, pairs: Eigenpairs, prefix: str = "hessian/") -> None:
+    """Say once a run that a probe ended before its tolerance."""
+    if pairs.converged or prefix in module.complaints:
+        return
+    module.complaints.add(prefix)
+    largest = abs(pairs.values[0].item())
+    residual = pairs.residuals.max().item() / (largest or 1.0)
+    rank_zero_warn(
+        f"step {module.step}: {'λ is' if prefix == 'hessian/' else 'the top eigenvalues are'} not known to "
+        f"curvature.tolerance after {pairs.products} products (relative residual {residual:.1e}); raise "
+        "curvature.max_products, or, if the loss is down to rounding, take trainer.precision=64-true "
+        f"(said once: {prefix}converged is 0 wherever it is so)"
+    )
 
 
 def _share(module: EdgeOfChaosModule, examples: int) -> tuple[slice, Callable[[Tensor], None] | None]:

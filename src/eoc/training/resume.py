@@ -11,6 +11,7 @@ from pytorch_lightning import Callback
 from torch import nn
 
 from eoc.errors import InvalidInput
+from eoc.tracking.run_folder import METRICS
 
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 
@@ -26,6 +27,7 @@ class Resumed:
         loggers: name → id of the loggers' runs.
         shapes: name → shape of the weights.
         callbacks: those whose state it has.
+        run: the run folder of that time; empty where it is not known.
     """
 
     path: Path
@@ -34,11 +36,13 @@ class Resumed:
     loggers: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
     callbacks: set[str]
+    run: str = ""
 
     @property
     def folder(self) -> Path:
-        """The run folder that it lies in."""
-        return self.path.parent.parent
+        """The run folder: the one that it lies in, or, kept elsewhere, the one of that time."""
+        around = self.path.parent.parent
+        return around if (around / METRICS).exists() or not self.run else Path(self.run)
 
     def changes(self, settings: dict[str, Any]) -> list[str]:
         """Say which settings differ now, one ``key: then → now`` each."""
@@ -57,7 +61,9 @@ def opened(file: Path) -> Resumed:
     settings = own["settings"]
     _rule(settings)  # which is asked for later
     step = int(content["global_step"])
-    return Resumed(file.absolute(), step, settings, own["loggers"], shapes, set(content["callbacks"]))
+    return Resumed(
+        file.absolute(), step, settings, own["loggers"], shapes, set(content["callbacks"]), own.get("folder", "")
+    )
 
 
 def read_checkpoint(

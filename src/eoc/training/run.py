@@ -24,6 +24,7 @@ from eoc.tracking.settings import KEPT
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
+from eoc.training.callbacks.checkpoint import CheckpointCallback
 from eoc.training.callbacks.own_folder import OwnFolder
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.callbacks.requeued import Requeued
@@ -70,13 +71,12 @@ def run(config: DictConfig) -> float:
     check_settings(config)
     resolved = _resolved(config)
     folder, own = Path(config.paths.run), identity(config)
-    if in_sweep() and config.sweep.resume:
-        value = finished_value(folder, own, config.objective)
-        if value is not None:
-            return value
-    check_folder(config.paths.run)
     try:
+        if (value := _value_there(config, folder, own)) is not None:
+            return value
         with claimed(folder) if leads() else nullcontext():
+            if leads() and (value := _value_there(config, folder, own)) is not None:
+                return value  # another process ended it while this one waited for the folder
             return _train(config, resolved, folder, own, start)
     except InvalidInput:
         if leads() and not in_sweep():
@@ -89,6 +89,14 @@ def run(config: DictConfig) -> float:
     finally:
         if in_sweep():
             give_memory_back()
+
+
+def _value_there(config: DictConfig, folder: Path, own: str) -> float | None:
+    """Return the result that a job of a sweep has in its folder; refuse a folder that cannot be used."""
+    value = finished_value(folder, own, config.objective) if in_sweep() and config.sweep.resume else None
+    if value is None:
+        check_folder(config.paths.run)
+    return value
 
 
 def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:
@@ -105,11 +113,12 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     own_folder = OwnFolder(folder, own, resolved)
     trainer = build_trainer(config, [*callbacks, *queued, own_folder], loggers)
     module = build_module(config)  # last, since it may load or download data
-    module.settings = settings
+    module.settings, module.folder = settings, str(folder.absolute())
     check_objective(config.objective, module, callbacks)
     recorder = next(callback for callback in callbacks if isinstance(callback, Recorder))
 
-    checkpoint = (last_checkpoint(folder, trainer.max_steps) if goes_on else None) or config.ckpt_path
+    kept = next((each.path for each in callbacks if isinstance(each, CheckpointCallback)), folder / CHECKPOINT)
+    checkpoint = (last_checkpoint(kept, trainer.max_steps) if goes_on else None) or config.ckpt_path
     if checkpoint is not None:
         resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
         if trainer.is_global_zero:
@@ -123,7 +132,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
                 logger.resume(resumed.loggers[logger.name])
             if isinstance(logger, TensorBoardLog):
                 logger.resume(before=resumed.step)
-    own_folder.source = checkpoint
+    own_folder.kept, own_folder.source = kept, checkpoint
     for logger in loggers:
         logger.log_hyperparams(resolved)
 
@@ -134,7 +143,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
         except SystemExit as ended:  # Lightning's answer to Ctrl-C (code 1) and to SIGTERM (code 0)
             if in_queue():
                 raise
-            raise _stopped(trainer, folder) from ended
+            raise _stopped(trainer, kept) from ended
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         summary = summarize(
             module, recorder, seconds=time.perf_counter() - start, seed=config.seed, overrides=overrides
@@ -168,8 +177,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _stopped(trainer: Trainer, folder: Path) -> BaseException:
-    checkpoint = folder / CHECKPOINT
+def _stopped(trainer: Trainer, checkpoint: Path) -> BaseException:
     remedy = f"ckpt_path={checkpoint} goes on from the last checkpoint" if checkpoint.exists() else "no checkpoint yet"
     if trainer.received_sigterm:
         return ToldToEnd(f"The run was told to end (SIGTERM) after step {trainer.global_step}; {remedy}.")

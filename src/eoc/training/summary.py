@@ -59,16 +59,14 @@ def table(summary: dict[str, Any], folder: Path) -> str:
         value = final.get(name)
         return "not measured" if value is None else format(value, form)
 
+    limit = f"edge of stability: {summary['stability_limit']:g}"
     rows = [
         ("status", _status(summary)),
         ("steps", f"{summary['steps']} in {summary['wall_seconds']:.1f} s, {summary['parameters']:,} parameters"),
         ("train loss, accuracy", f"{number('train/loss')}, {number('train/accuracy', '.4f')}"),
         ("test loss, accuracy", f"{number('test/loss')}, {number('test/accuracy', '.4f')}"),
         ("sharpness λ", f"{number('sharpness')} (where it was measured last)"),
-        (
-            "learning rate × λ",
-            f"{number('lr_x_sharpness')} (last step; edge of stability: {summary['stability_limit']:g})",
-        ),
+        ("learning rate × λ", f"{number('lr_x_sharpness')} (where it was measured last; {limit})"),
         ("results", str(folder)),
     ]
     if summary["unconverged_probes"]:

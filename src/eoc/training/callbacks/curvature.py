@@ -6,11 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from eoc.dynamics.curvature import NonFiniteCurvature
 from eoc.errors import InvalidInput, integer, under
 from eoc.training.callbacks.base import Measurement
+from eoc.training.probe import complain
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -41,7 +40,6 @@ class CurvatureCallback(Measurement):
             raise InvalidInput("top_every", top_every, f"it must be a multiple of every, {every}")
         self._probes: dict[str, CurvatureProbe] = {}
         self._state: dict[str, Any] | None = None
-        self._said: set[str] = set()  # which probes have missed their tolerance
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
         """λ, the top k, and how good they are."""
@@ -99,11 +97,4 @@ class CurvatureCallback(Measurement):
         module.metrics[f"{prefix}products"] = pairs.products
         module.metrics[f"{prefix}milliseconds"] = probe.milliseconds
         module.metrics[f"{prefix}converged"] = int(pairs.converged)
-        if not pairs.converged and prefix not in self._said:
-            self._said.add(prefix)
-            rank_zero_warn(
-                f"step {module.step}: {'the top eigenvalues are' if top else 'λ is'} not known to curvature.tolerance "
-                f"after {pairs.products} products (relative residual {relative:.1e}); raise "
-                "curvature.max_products, or, if the loss is down to rounding, take trainer.precision=64-true "
-                f"(said once: {prefix}converged is 0 wherever it is so)"
-            )
+        complain(module, pairs, prefix)

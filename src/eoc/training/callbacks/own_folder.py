@@ -22,13 +22,13 @@ class OwnFolder(Callback):
 
     def __init__(self, folder: Path, identity: str, resolved: dict[str, Any]) -> None:
         self.folder, self.identity, self.resolved = folder, identity, resolved
+        self.kept = folder / CHECKPOINT  # where the run keeps its own
         self.source: Path | str | None = None  # the checkpoint from which the run goes on
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Take over: all callbacks are ready, and a checkpoint has been read."""
         if not leads():
             return
-        checkpoint = self.folder / CHECKPOINT
-        if self.source is None or Path(self.source).resolve() != checkpoint.resolve():
-            checkpoint.unlink(missing_ok=True)
+        if self.source is None or Path(self.source).resolve() != self.kept.resolve():
+            self.kept.unlink(missing_ok=True)
         begin(self.folder, self.identity, self.resolved)

@@ -32,6 +32,7 @@ class Recorder(StepCallback):
         self.last: dict[str, float] = {}  # the last known value of every metric
         self.best: dict[str, dict[str, float]] = {}
         self.unconverged = 0
+        self._thinned: list[tuple[int, dict[str, float | Tensor]]] = []  # rows that were not logged, not read yet
         self.seconds = 0.0  # of this process's steps, with what was measured at θ_0, …, θ_T
         self._start = 0.0
 
@@ -44,6 +45,8 @@ class Recorder(StepCallback):
         thinned = module.step % self.every != 0 and module.divergence is None
         if module.metrics.keys() - CHEAP or not thinned:
             self._log(module)
+        else:
+            self._thinned.append((module.step, dict(module.metrics)))
         module.metrics.clear()
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
@@ -60,20 +63,31 @@ class Recorder(StepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the last and the best values so far."""
+        self._read()
         return {"last": self.last, "best": self.best, "unconverged": self.unconverged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back."""
         self.last, self.best, self.unconverged = (state_dict[name] for name in ("last", "best", "unconverged"))
 
-    def _log(self, module: EdgeOfChaosModule) -> None:
-        row = to_numbers(module.metrics)
+    def _read(self) -> None:
+        """Let rows that were not logged count among the last and the best values."""
+        for step, metrics in self._thinned:
+            self._remember(step, to_numbers(metrics))
+        self._thinned.clear()
+
+    def _remember(self, step: int, row: dict[str, float]) -> None:
         self.last.update(row)
         for name, better in BEST.items():
             value = row.get(name, math.nan)
             known = self.best.get(name)
             if not math.isnan(value) and (known is None or better(value, known["value"]) != known["value"]):
-                self.best[name] = {"value": value, "step": module.step}
+                self.best[name] = {"value": value, "step": step}
+
+    def _log(self, module: EdgeOfChaosModule) -> None:
+        self._read()
+        row = to_numbers(module.metrics)
+        self._remember(module.step, row)
         self.unconverged += (row.get("hessian/converged") == 0) + (row.get("hessian/top_converged") == 0)
         if module.trainer.is_global_zero:
             for logger in module.trainer.loggers:

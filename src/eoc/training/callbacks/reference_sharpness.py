@@ -76,24 +76,26 @@ class ReferenceSharpnessCallback(Measurement):
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Measure the present weights."""
-        data = module.dataset
+        data, probe = module.dataset, module.make_probe()
+        inputs, targets = data.train_inputs[: probe.examples], data.train_targets[: probe.examples]
         weights = [weight.detach().double().requires_grad_() for weight in module.network.weights]
 
-        def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return module.loss(module.network.preactivations(inputs, weights)[-1], targets)
+        def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return module.loss(module.network.preactivations(x, weights)[-1], y)
 
-        batches = chunks(data.train_inputs.double(), data.train_targets.double(), None)
+        batches = chunks(inputs.double(), targets.double(), probe.chunk_size)
         if not all(weight.isfinite().all() for weight in weights):
             return
         operator = HessianOperator(loss, weights, batches, metric=module.network.rates)
         try:
-            value = torch.tensor(independent_sharpness(operator, self.tolerance, seed=module.step))
+            found = independent_sharpness(operator, self.tolerance, seed=module.step)
+            value = torch.tensor(found, dtype=torch.float64)
         except NonFiniteCurvature:  # the loss will not be finite either, and that ends the run
             return
         if bool(value.isfinite()):
             self.write(module, "reference/sharpness", value)
         with torch.no_grad():
-            here = module.network.preactivations(data.train_inputs)[:-1]
-            there = module.network.preactivations(batches[0][0], weights)[:-1]
+            here = module.network.preactivations(inputs)[:-1]
+            there = module.network.preactivations(inputs.double(), weights)[:-1]
             kinks = sum(((a > 0) != (b > 0)).sum() for a, b in zip(here, there, strict=True))
         self.write(module, "reference/kinks", torch.as_tensor(kinks))
