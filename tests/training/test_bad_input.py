@@ -180,7 +180,7 @@ def test_a_key_that_was_forced_in_is_unknown_all_the_same(refused, override):
     ("override", "rule"),
     [
         ("+model.seed=1", "model.seed=1 is not possible: the program sets it itself; leave it out."),
-        ("+trainer.logger=false", "trainer.logger=False is not possible: the program sets it itself; leave it out."),
+        ("+trainer.logger=false", "trainer.logger=false is not possible: the program sets it itself; leave it out."),
         ("+curvature.k=3", "curvature.k=3 is not possible: callbacks.curvature.k says how many; leave it out."),
     ],
 )
