@@ -27,4 +27,5 @@ def test_notebook_runs_and_prints_what_it_shows(path: Path) -> None:
 
 
 def printed(cell: nbformat.NotebookNode) -> list[str]:
-    return [line for output in cell.outputs if output.output_type == "stream" for line in output.text.splitlines()]
+    """Lines, however the kernel has cut them into pieces on their way."""
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream").splitlines()
