@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 import eoc.training.callbacks.recorder as recorder_room
-import eoc.training.module as module_room
 import eoc.training.probe as probe_room
 from eoc.data import Batches, Dataset
 from eoc.errors import InvalidInput
 from eoc.training.callbacks import CurvatureCallback, Measurement
+from eoc.training.summary import table
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 STEPS, DEPTH, TOP, PROBED = 6, 3, 3, 17
@@ -330,6 +330,7 @@ def test_thinned_rows_count_among_the_last_and_the_best_values(tmp_path: Path) -
     whole = trained(tmp_path / "whole", *settings)
     thin = trained(tmp_path / "thin", *settings, "trainer.log_every_n_steps=5")
     assert thin.columns["step"] == [0, 5, 8]
+    assert "(where it was measured last; edge of stability: 2)" in table(thin.summary, thin.folder)
     for key in ("best", "final"):
         assert thin.summary[key] == whole.summary[key]
 
@@ -392,7 +393,7 @@ def test_the_top_eigenvalues_of_the_final_weights_are_there_whatever_the_cadence
 
 def test_an_evaluation_in_pieces_is_that_of_all_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {part: run.module.evaluate(part) for part in ("train", "test")}
-    monkeypatch.setattr(module_room, "EVALUATION_CHUNK", 7)  # 30 and 20 are no multiples of it
+    monkeypatch.setattr("eoc.training.evaluation.CHUNK", 7)  # 30 and 20 are no multiples of it
     for part, values in whole.items():
         for name, value in run.module.evaluate(part).items():
             assert float(value) == pytest.approx(float(values[name]), rel=1e-12), name

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from eoc.errors import InvalidInput
-from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY
+from eoc.tracking.run_folder import CHECKPOINT, METRICS, SETTINGS, SUMMARY
 from eoc.training.random_state import random_state, restore_random_state
 from support import NO_FIGURE, Crash, Run, crash_at, trained
 
@@ -225,6 +225,26 @@ def test_checkpoints_that_are_kept_elsewhere_are_found_and_lose_no_rows(tmp_path
     other = trained(tmp_path / "other", *further, ckpt_path=tmp_path / "kept" / "last.ckpt")
     assert other.columns["step"] == list(range(11))
     assert other.columns["train/loss"][:8] == whole.columns["train/loss"][:8]
+
+
+def test_a_checkpoint_of_another_run_in_a_folder_for_all_is_not_gone_on_from(tmp_path: Path) -> None:
+    elsewhere = [*STEADY, f"paths.checkpoints={tmp_path / 'kept'}"]
+    with pytest.raises(Crash):
+        trained(tmp_path / "one", *elsewhere, "seed=1", then=crash_at(1))
+    with pytest.raises(Crash):
+        trained(tmp_path / "other", *elsewhere, "seed=0", then=crash_at(6))  # leaves a checkpoint of step 4
+    run, whole = trained(tmp_path / "one", *elsewhere, "seed=1"), trained(tmp_path / "whole", *STEADY, "seed=1")
+    assert run.columns["step"] == list(range(9))
+    assert all(torch.equal(one, other) for one, other in zip(run.path[-1], whole.path[-1], strict=True))
+
+
+def test_a_refused_second_run_leaves_a_bare_first_one_its_settings(tmp_path: Path) -> None:
+    bare = ["callbacks=none", "schedule=constant", "~logger.csv"]
+    folder = trained(tmp_path / "run", *bare).folder
+    settings = (folder / SETTINGS).read_bytes()
+    with pytest.raises(InvalidInput, match="it holds a finished run"):
+        trained(tmp_path / "run", *bare)
+    assert (folder / SETTINGS).read_bytes() == settings
 
 
 def test_a_metrics_file_without_its_beginning_says_so(tmp_path: Path) -> None:

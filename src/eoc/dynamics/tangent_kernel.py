@@ -66,7 +66,7 @@ def infinite_tangent_kernel(network: MLP, inputs: Float[Tensor, "examples inputs
             rho = gain**2 * (a**2 * rho + b**2 * 2 / math.pi * ((1 - rho**2).clamp_min(0).sqrt() + rho * asin))
             rho = rho.clamp(-1.0, 1.0)
         kernel = kernel + rate * math.prod(q[k:]) * rho
-    return rate * q[-1] * rho if network.readout_init == "zero" else kernel
+    return network.rates[-1] * q[-1] * rho if network.readout_init == "zero" else kernel
 
 
 def kernel_deviation(

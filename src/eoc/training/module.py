@@ -19,12 +19,10 @@ from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.errors import under
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
+from eoc.training.evaluation import evaluated
 from eoc.training.optimizer import LayerwiseSGD
 from eoc.training.probe import CurvatureProbe, complain
 from eoc.training.random_state import random_state, restore_random_state
-
-# Examples in one forward pass of an evaluation: bounds memory, changes no value beyond rounding.
-EVALUATION_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,8 @@ class EdgeOfChaosModule(LightningModule):
         self.limit = stability_limit(momentum)
         self.metrics: dict[str, float | Tensor] = {}
         self.divergence: Divergence | None = None
-        self.settings: dict[str, Any] = {}  # the run's, kept in its checkpoints, as is
-        self.folder = ""  # the run's
-        self.complaints: set[str] = set()  # what was said of probes that missed their tolerance
+        self.kept: dict[str, Any] = {"settings": {}, "folder": ""}  # of the run, for its checkpoints
+        self.complaints: set[str] = set()  # kinds of probes of which it was said that they missed their tolerance
         self.first_step = 0  # where this run begins; above 0 when it goes on from a checkpoint
         self.step = 0  # t of the weights θ_t that are being measured
         self.geometry: UpdateGeometry | None = None  # of the last update, where the schedule asks for cosines
@@ -94,19 +91,9 @@ class EdgeOfChaosModule(LightningModule):
         weight = self.network.weights[0]
         self.dataset = self.dataset.to(weight.device, weight.dtype)
 
-    @torch.no_grad()
     def evaluate(self, part: str) -> dict[str, Tensor]:
-        """Loss and accuracy over the whole ``train`` or ``test`` part at the present weights, summed in float64."""
-        data = self.dataset
-        inputs, targets, labels = (getattr(data, f"{part}_{kind}") for kind in ("inputs", "targets", "labels"))
-        loss = inputs.new_zeros((), dtype=torch.float64)
-        hits = loss.clone()
-        pieces = (tensor.split(EVALUATION_CHUNK) for tensor in (inputs, targets, labels))
-        for x, y, label in zip(*pieces, strict=True):
-            outputs = self.network(x)
-            loss += self.loss(outputs, y).double() * len(x)
-            hits += (outputs.argmax(dim=1) == label).sum()
-        return {f"{part}/loss": loss / len(inputs), f"{part}/accuracy": hits / len(inputs)}
+        """Loss and accuracy over the whole ``train`` or ``test`` part at the present weights."""
+        return evaluated(self.network, self.loss, self.dataset, part)
 
     def scheduled_probe(self) -> CurvatureProbe | None:
         """Return the probe with the λ that the schedule asks for at this step; None when it asks for none."""
@@ -128,9 +115,7 @@ class EdgeOfChaosModule(LightningModule):
         pairs = self._probe.measure(self)
         value = float(self.trainer.strategy.broadcast(pairs.values[0].item()))
         self.metrics.setdefault("sharpness", value)
-        if not pairs.converged:  # said whether or not a callback looks at this step
-            self.metrics["hessian/converged"] = 0
-            complain(self, pairs)
+        complain(self, pairs)  # whether or not a callback looks at this step
         return value
 
     def diverge(self, reason: str) -> None:
@@ -242,8 +227,7 @@ class EdgeOfChaosModule(LightningModule):
             "probe": self._probe.state_dict(),
             "cosines": self._cosines.state_dict() if self._cosines else None,
             "random": random_state(),
-            "settings": self.settings,
-            "folder": self.folder,
+            **self.kept,
             "loggers": {str(logger.name): str(logger.version) for logger in self.trainer.loggers if logger.version},
         }
 

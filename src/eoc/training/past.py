@@ -78,23 +78,24 @@ def was_here(folder: Path, identity: str) -> bool:
         return False
 
 
-def last_checkpoint(checkpoint: Path, max_steps: int) -> Path | None:
-    """Return the checkpoint of a run that was cut off if it can go on from it; None if not.
+def last_checkpoint(checkpoint: Path, folder: Path, max_steps: int) -> Path | None:
+    """Return the checkpoint of the run that was cut off in ``folder`` if it can go on from it; None if not.
 
-    One that was cut off behind its last step has nothing to go on from, one whose checkpoint is damaged (a disk that
-    was full, a machine that went down) cannot: both start anew.
+    Kept elsewhere it may be another run's. One that was cut off behind its last step has nothing to go on from, one
+    whose checkpoint is damaged (a disk that was full, a machine that went down) cannot: both start anew.
     """
     if not checkpoint.exists():
         return None
     try:
-        step = opened(checkpoint).step
+        found = opened(checkpoint)
     except (OSError, MemoryError):  # the file may be whole
         raise
     except Exception:
         if leads():
             print(f"{checkpoint} is damaged: the run starts anew", flush=True)
         return None
-    return checkpoint if step < max_steps else None
+    its_own = folder.absolute() in (*checkpoint.absolute().parents, Path(found.run))
+    return checkpoint if its_own and found.step < max_steps else None
 
 
 def is_new(folder: Path) -> bool:

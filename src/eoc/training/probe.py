@@ -154,8 +154,11 @@ class CurvatureProbe:
 
 
 def complain(module: EdgeOfChaosModule, pairs: Eigenpairs, prefix: str = "hessian/") -> None:
-    """Say once a run that a probe ended before its tolerance."""
-    if pairs.converged or prefix in module.complaints:
+    """Write down that a probe ended before its tolerance, and say so once a run."""
+    if pairs.converged:
+        return
+    module.metrics[f"{prefix}converged"] = 0
+    if prefix in module.complaints:
         return
     module.complaints.add(prefix)
     largest = abs(pairs.values[0].item())

@@ -71,15 +71,16 @@ def run(config: DictConfig) -> float:
     check_settings(config)
     resolved = _resolved(config)
     folder, own = Path(config.paths.run), identity(config)
+    if (value := _value_there(config, folder, own)) is not None:
+        return value
+    new = is_new(folder)
     try:
-        if (value := _value_there(config, folder, own)) is not None:
-            return value
         with claimed(folder) if leads() else nullcontext():
             if leads() and (value := _value_there(config, folder, own)) is not None:
                 return value  # another process ended it while this one waited for the folder
             return _train(config, resolved, folder, own, start)
     except InvalidInput:
-        if leads() and not in_sweep():
+        if leads() and new and not in_sweep():
             withdraw(folder)
         raise
     except SystemExit as ended:  # of code that should have raised: it must not end a sweep
@@ -113,12 +114,12 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     own_folder = OwnFolder(folder, own, resolved)
     trainer = build_trainer(config, [*callbacks, *queued, own_folder], loggers)
     module = build_module(config)  # last, since it may load or download data
-    module.settings, module.folder = settings, str(folder.absolute())
+    module.kept = {"settings": settings, "folder": str(folder.absolute())}
     check_objective(config.objective, module, callbacks)
     recorder = next(callback for callback in callbacks if isinstance(callback, Recorder))
 
     kept = next((each.path for each in callbacks if isinstance(each, CheckpointCallback)), folder / CHECKPOINT)
-    checkpoint = (last_checkpoint(kept, trainer.max_steps) if goes_on else None) or config.ckpt_path
+    checkpoint = (last_checkpoint(kept, folder, trainer.max_steps) if goes_on else None) or config.ckpt_path
     if checkpoint is not None:
         resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
         if trainer.is_global_zero:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
 
 BEST = {"train/loss": min, "train/accuracy": max, "test/loss": min, "test/accuracy": max}
+Name = TypeVar("Name", bound=Hashable)
+MOST = 256  # rows that wait on the device to be read together
 CHEAP = {"train/loss", "train/accuracy", "lr"}  # there at every step, whatever is measured
 
 
@@ -47,6 +50,8 @@ class Recorder(StepCallback):
             self._log(module)
         else:
             self._thinned.append((module.step, dict(module.metrics)))
+            if len(self._thinned) == MOST:
+                self._read()
         module.metrics.clear()
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
@@ -72,8 +77,9 @@ class Recorder(StepCallback):
 
     def _read(self) -> None:
         """Let rows that were not logged count among the last and the best values."""
-        for step, metrics in self._thinned:
-            self._remember(step, to_numbers(metrics))
+        fetched = to_numbers({(step, name): value for step, row in self._thinned for name, value in row.items()})
+        for step, row in self._thinned:
+            self._remember(step, {name: fetched[step, name] for name in row})
         self._thinned.clear()
 
     def _remember(self, step: int, row: dict[str, float]) -> None:
@@ -94,7 +100,7 @@ class Recorder(StepCallback):
                 logger.log_metrics(row, step=module.step)
 
 
-def to_numbers(metrics: dict[str, float | Tensor]) -> dict[str, float]:
+def to_numbers(metrics: dict[Name, float | Tensor]) -> dict[Name, float]:
     """Return the same with every tensor a Python number, fetched from the device in one transfer."""
     tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
     numbers = {name: value for name, value in metrics.items() if not isinstance(value, Tensor)}

@@ -1,0 +1,34 @@
+"""Loss and accuracy over a whole part of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from eoc.data import Dataset
+
+CHUNK = 8192  # examples in one forward pass: bounds memory, changes no value beyond rounding
+
+
+@torch.no_grad()
+def evaluated(
+    network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: Dataset, part: str
+) -> dict[str, Tensor]:
+    """Return ``<part>/loss`` and ``<part>/accuracy`` at the present weights, means of sums in float64.
+
+    Args:
+        network: maps inputs to outputs.
+        loss: mean loss of (outputs, targets).
+        data: where the network's weights are.
+        part: ``train`` or ``test``.
+    """
+    inputs, targets, labels = (getattr(data, f"{part}_{kind}") for kind in ("inputs", "targets", "labels"))
+    total = inputs.new_zeros((), dtype=torch.float64)
+    hits = total.clone()
+    for x, y, label in zip(*(tensor.split(CHUNK) for tensor in (inputs, targets, labels)), strict=True):
+        outputs = network(x)
+        total += loss(outputs, y).double() * len(x)
+        hits += (outputs.argmax(dim=1) == label).sum()
+    return {f"{part}/loss": total / len(inputs), f"{part}/accuracy": hits / len(inputs)}
