@@ -245,6 +245,10 @@ def test_a_refused_second_run_leaves_a_bare_first_one_its_settings(tmp_path: Pat
     with pytest.raises(InvalidInput, match="it holds a finished run"):
         trained(tmp_path / "run", *bare)
     assert (folder / SETTINGS).read_bytes() == settings
+    (folder / SUMMARY).unlink()  # as if it had been cut off
+    with pytest.raises(InvalidInput, match="richness"):
+        trained(tmp_path / "run", *bare, "model.richness=-1")
+    assert (folder / SETTINGS).read_bytes() == settings
 
 
 def test_a_metrics_file_without_its_beginning_says_so(tmp_path: Path) -> None:
