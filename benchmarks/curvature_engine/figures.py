@@ -46,13 +46,13 @@ PLACES = {
 }
 
 
-def draw(results: dict, folder: Path) -> None:
+def draw(results: dict, folder: Path, suffix: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with figure_style():
         if all(phase in results for phase in PHASES):
-            _error_against_cost(results, folder / "curvature_cost.png")
+            _error_against_cost(results, folder / f"curvature_cost{suffix}.png")
         if "scaling" in results:
-            _scaling(results["scaling"], folder / "curvature_scaling.png")
+            _scaling(results["scaling"], folder / f"curvature_scaling{suffix}.png")
 
 
 def _error_against_cost(results: dict, path: Path) -> None:
@@ -81,8 +81,13 @@ def _error_against_cost(results: dict, path: Path) -> None:
 
 def _scaling(rows: list[dict], path: Path) -> None:
     figure = Figure(figsize=(12, 3.8), layout="constrained")
+    widths = [row["width"] for row in rows]
     cases = (
-        ("parameters", "parameters (widths 64 to 512)", lambda r: r["images"] == 1000 and r["k"] == 1),
+        (
+            "parameters",
+            f"parameters (widths {min(widths)} to {max(widths)})",
+            lambda r: r["images"] == 1000 and r["k"] == 1,
+        ),
         ("images", "images", lambda r: r["width"] == 256 and r["k"] == 1),
         ("k", "eigenpairs k", lambda r: r["width"] == 256 and r["images"] == 1000),
     )

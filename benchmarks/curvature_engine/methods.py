@@ -23,6 +23,20 @@ from eoc.dynamics.curvature import (
 from eoc.model import MLP
 
 Estimate = tuple[float, float | None, int]  # value, relative bound where there is one, products
+Clock = Callable[[], float]
+
+
+def timed(call: Callable[[], object], clock: Clock) -> tuple[float, object]:
+    """Seconds of a call, of the device's work too, and what it returned."""
+
+    def ready() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return clock()
+
+    start = ready()
+    result = call()
+    return ready() - start, result
 
 
 class Problem:
@@ -220,7 +234,7 @@ PEERS: dict[str, Callable[[Problem], float]] = {
 }
 
 
-def products_table(problem: Problem, clock: Callable[[], float], repeats: int = 15) -> dict[str, float]:
+def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[str, float]:
     """Medians of the time of one product, by way of computing it, in gradients (timed in turns)."""
     inputs, targets = problem.batches[0]
     operator = problem.operator()
@@ -270,9 +284,8 @@ def products_table(problem: Problem, clock: Callable[[], float], repeats: int = 
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for repeat in range(repeats + 2):
             for name, (way, vectors) in ways.items():
-                start = clock()
-                way()
+                spent, _ = timed(way, clock)
                 if repeat >= 2:
-                    seconds[name].append((clock() - start) / vectors)
+                    seconds[name].append(spent / vectors)
     unit = statistics.median(seconds["gradient"])
     return {name: statistics.median(times) / unit for name, times in seconds.items()} | {"gradient_seconds": unit}

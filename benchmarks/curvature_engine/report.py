@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+BEGIN, END = "<!-- measured{}: begin -->", "<!-- measured{}: end -->"
 PHASES = {"edge_of_stability": "Edge of stability", "catapult": "Catapult phase, rate = 2.5 / sharpness"}
 STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2", "catapult": "from the start on"}
 SCOUT = "tracker, scout in bfloat16, tolerance 1e-2"
@@ -23,10 +23,16 @@ CHEAP = (
 )
 
 
+def suffix(results: dict) -> str:
+    """What tells a GPU's results, figures and section from the CPU's."""
+    return "" if results["environment"]["device"] == "cpu" else "_gpu"
+
+
 def write(results: dict, page: Path) -> None:
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}")
+    begin, end = (mark.format(suffix(results)) for mark in (BEGIN, END))
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n\n{markdown(results)}\n{end}{after}")
 
 
 def markdown(results: dict) -> str:
@@ -39,7 +45,8 @@ def markdown(results: dict) -> str:
     if "products" in results:
         parts.append(_products(results["products"]))
     if "scaling" in results:
-        parts += [_scaling(results["scaling"]), "![cost against size](images/curvature_scaling.png)\n"]
+        figure = f"images/curvature_scaling{suffix(results)}.png"
+        parts += [_scaling(results["scaling"]), f"![cost against size]({figure})\n"]
     return "\n".join(parts)
 
 
@@ -82,7 +89,7 @@ def _goals(phases: list[dict], products: dict) -> str:
 
 
 def _fastest_peer(phases: list[dict], row: Callable[[str, list[str]], str]) -> list[str]:
-    good = [name for name in phases[0]["peers"] if all(p["peers"][name]["error_worst"] <= 1e-3 for p in phases)]
+    good = [name for name in phases[0]["peers"] if all(_within(p["peers"][name], 1e-3) for p in phases)]
     if not good:
         return [row("fastest peer within 1e-3 in both", ["none", "none"])]
     best = min(good, key=lambda name: sum(p["peers"][name]["gradients_median"] for p in phases))
@@ -99,10 +106,15 @@ def _fastest_peer(phases: list[dict], row: Callable[[str, list[str]], str]) -> l
     return lines
 
 
+def _within(method: dict, limit: float) -> bool:
+    """Whether its worst error is known and no larger."""
+    return method["error_worst"] is not None and method["error_worst"] <= limit
+
+
 def _equal(phase: dict, name: str) -> str:
     """The fastest peer whose worst error is no larger than that of one of ours."""
     ours = phase["methods"][name]
-    good = {peer: p for peer, p in phase["peers"].items() if p["error_worst"] <= ours["error_worst"]}
+    good = {peer: p for peer, p in phase["peers"].items() if _within(p, ours["error_worst"])}
     if not good:
         return "none"
     best = min(good, key=lambda peer: good[peer]["gradients_median"])

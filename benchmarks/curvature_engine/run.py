@@ -6,6 +6,8 @@ error is taken against SciPy's eigsh in float64, their cost in units of a gradie
 What was tried and lost runs along on a stretch of consecutive steps, peers, which start anew each time, on steps
 spread evenly over the run. Results and figures go to a folder; ``--publish`` puts them into docs/curvature.md too.
 
+With ``--device cuda`` sizes go up to what fills a GPU, and the results to a section of their own.
+
 On a CPU with one thread the clock is the process's CPU time, which other work on the machine disturbs least;
 ``taskset -c 0`` keeps the process on one core. Elsewhere it is wall time.
 """
@@ -25,7 +27,7 @@ from pathlib import Path
 import report
 import torch
 from figures import draw
-from methods import ALTERNATIVES, METHODS, PEERS, Problem, products_table, reference
+from methods import ALTERNATIVES, METHODS, PEERS, Clock, Problem, products_table, reference, timed
 from torch import Tensor
 
 from eoc.data import mnist
@@ -34,17 +36,6 @@ from eoc.model import MLP
 
 HERE = Path(__file__).resolve().parent
 KAPPA = {"edge_of_stability": None, "catapult": 2.5}
-
-
-def timed(call: Callable[[], object], clock: Callable[[], float]) -> tuple[float, object]:
-    def ready() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return clock()
-
-    start = ready()
-    result = call()
-    return ready() - start, result
 
 
 def network(width: int = 256, seed: int = 0) -> MLP:
@@ -57,7 +48,7 @@ def descend(problem: Problem, gradient: list[Tensor], rate: float) -> None:
             weight -= rate * factor * slope
 
 
-def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Callable[[], float]) -> dict:
+def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Clock) -> dict:
     """Train through one phase and measure along it."""
     driver = CurvatureTracker()
     rate = 1.5 / float(driver.probe(problem.operator()).values[0])
@@ -170,10 +161,15 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def scaling(images_of: Callable[[int], tuple[Tensor, Tensor]], device: str, clock: Callable[[], float]) -> list[dict]:
-    """Cost of a tracked probe against width, number of images, and k, early in training."""
+def scaling(images_of: Callable[[int], tuple[Tensor, Tensor]], device: str, clock: Clock) -> list[dict]:
+    """Cost of a tracked probe against width, number of images, and k, early in training; far larger ones on a GPU."""
     rows = []
-    cases = [(w, 1000, 1) for w in (64, 128, 256, 512)] + [(256, n, 1) for n in (250, 500, 2000)]
+    large = device.startswith("cuda")
+    widths = (64, 128, 256, 512, *((1024, 2048, 4096) if large else ()))
+    counts = (250, 500, 2000, *((8000, 30000, 60000) if large else ()))
+    cases = [(w, 1000, 1) for w in widths] + [(256, n, 1) for n in counts]
+    if large:
+        cases.append((4096, 10000, 1))
     for width, images, k in cases + [(256, 1000, k) for k in (2, 5, 10)]:
         problem = Problem(network(width).to(device), *images_of(images))
         tracker, costs, gradients, products = CurvatureTracker(k=k), [], [], []
@@ -266,12 +262,13 @@ def main() -> None:
             "cpu_seconds": time.process_time() - start[1],
         }
         save(results, path)
-    draw(results, options.out)
+    suffix = report.suffix(results)
+    draw(results, options.out, suffix)
     print(report.markdown(results))
     if options.publish:
         docs = HERE.parents[1] / "docs"
-        shutil.copy(path, HERE / "results.json")
-        for figure in options.out.glob("*.png"):
+        shutil.copy(path, HERE / f"results{suffix}.json")
+        for figure in options.out.glob(f"curvature_*{suffix}.png"):
             shutil.copy(figure, docs / "images")
         report.write(results, docs / "curvature.md")
 

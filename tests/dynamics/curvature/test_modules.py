@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import nn
 
 from dynamics.curvature.problems import mse, small_problem
 from eoc.dynamics.curvature import HessianOperator, LayerCurvature, critical_sharpness, top_eigenpairs
+
+APPLY = HessianOperator._apply
 
 
 def batch_normalized() -> nn.Module:
@@ -83,3 +88,33 @@ def test_layers_are_the_diagonal_blocks() -> None:
     other = LayerCurvature({"first": [0, 1], "last": [4, 5]}, tolerance=1e-6, seed=3)
     other.load_state_dict(layers.state_dict())
     assert torch.equal(other.probe(operator)["last"].vectors, layers.probe(operator)["last"].vectors)
+
+
+class Tripled(torch.autograd.Function):
+    """A function whose derivative looks at its argument, which several vectors at once do not allow."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return 3 * x
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return Tripled.apply(gradient) if gradient.sum().item() else 0 * gradient
+
+
+@pytest.mark.parametrize("apply", [torch.sin, Tripled.apply], ids=["in one pass", "one by one"])
+def test_several_vectors_in_one_pass_are_those_of_one_after_the_other(
+    apply: Callable[[torch.Tensor], torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, x, y = small_problem()
+    module = batch_normalized().train().double()
+    operator = HessianOperator(
+        lambda a, b: mse(apply(module(a)), b), list(module.parameters()), [(x, y)], module=module
+    )
+    rows = torch.randn(4, operator.size, dtype=torch.float64)
+    one_by_one = operator(rows)
+    monkeypatch.setattr(HessianOperator, "_waits", lambda self: True)  # noqa: ARG005
+    calls = []
+    monkeypatch.setattr(HessianOperator, "_apply", lambda self, graph, v: calls.append(v) or APPLY(self, graph, v))
+    assert torch.allclose(operator(rows), one_by_one, rtol=1e-12, atol=1e-14)
+    assert len(calls) == (0 if apply is torch.sin else 4)

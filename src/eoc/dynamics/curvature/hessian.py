@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from eoc.dynamics.curvature.operator import Batch, ParameterOperator, Parts, dif
 from eoc.errors import InvalidInput
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+_LAUNCHES = 1 << 32  # parameters times examples up to which several vectors go through a GPU in one pass
 
 
 class HessianOperator(ParameterOperator):
@@ -47,6 +48,7 @@ class HessianOperator(ParameterOperator):
     ) -> None:
         super().__init__(parameters, batches, metric, reduce, module)
         self._loss, self._metric, self._autocast = loss, metric, autocast
+        self._longest = max(len(inputs) for inputs, _ in self._batches)
         if autocast is not None and self.dtype != torch.float32:
             raise InvalidInput("autocast", autocast, f"it is for parameters of float32, these are of {self.dtype}")
 
@@ -82,3 +84,15 @@ class HessianOperator(ParameterOperator):
 
     def _apply(self, graph: Parts, direction: list[Tensor]) -> Parts:
         return transposed(graph, self._parameters, direction)
+
+    def _waits(self) -> bool:
+        """Whether a pass is so short that a GPU waits to be told what to do."""
+        return self.device.type == "cuda" and self.size * self._longest <= _LAUNCHES
+
+    def _apply_all(self, graph: Parts, directions: list[list[Tensor]]) -> Iterator[Parts]:
+        if len(directions) > 1 and self._waits():
+            stacked = [torch.stack(parts) for parts in zip(*directions, strict=True)]
+            with suppress(RuntimeError):  # not every operation of a module has a rule for several vectors
+                together = transposed(graph, self._parameters, stacked, together=True)
+                return zip(*([None] * len(directions) if part is None else part for part in together), strict=True)
+        return super()._apply_all(graph, directions)

@@ -142,10 +142,14 @@ class ParameterOperator(ABC):
         with torch.enable_grad(), undisturbed(self._module, self.device):
             return self._build(batch)
 
+    def _apply_all(self, graph: Any, directions: list[list[Tensor]]) -> Iterator[Parts]:
+        """Return A_c v for several vectors, one after the other where there is no better way."""
+        return (self._apply(graph, direction) for direction in directions)
+
     def _rows(self, graph: Any, directions: list[list[Tensor]]) -> Tensor:
         result = torch.zeros(len(directions), sum(self._sizes), dtype=self.dtype, device=self.device)
-        for row, direction in zip(result, directions, strict=True):
-            self._join(self._apply(graph, direction), row)
+        for row, parts in zip(result, self._apply_all(graph, directions), strict=True):
+            self._join(parts, row)
         return result
 
     def _split(self, vector: Tensor) -> list[Tensor]:
@@ -168,13 +172,16 @@ def differentiated(value: Tensor, parameters: list[Tensor], cotangent: Tensor | 
     return torch.autograd.grad(value, parameters, cotangent, create_graph=True, allow_unused=True)
 
 
-def transposed(outputs: Parts, inputs: list[Tensor], cotangents: Sequence[Tensor]) -> Parts:
-    """Return the derivative of <outputs, cotangents> with respect to ``inputs``; the graph is kept."""
+def transposed(outputs: Parts, inputs: list[Tensor], cotangents: Sequence[Tensor], *, together: bool = False) -> Parts:
+    """Return the derivative of <outputs, cotangents> with respect to ``inputs``; the graph is kept.
+
+    ``together``: each cotangent is a stack of several, and so is each derivative.
+    """
     pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o is not None and o.requires_grad]
     if not pairs:
         return (None,) * len(inputs)
     values, weights = zip(*pairs, strict=True)
-    return torch.autograd.grad(values, inputs, weights, retain_graph=True, allow_unused=True)
+    return torch.autograd.grad(values, inputs, weights, retain_graph=True, allow_unused=True, is_grads_batched=together)
 
 
 def finite(result: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ class Search:
         order = torch.argsort(self._rank(values), descending=True, stable=True)
         self.values, self._mixing = values[order], mixing[:, order]
         self._residuals = self._U[:0]
-        self._compute_residuals(self._k)
+        # On a GPU all at once: more rows cost nothing, another call does.
+        self._compute_residuals(self._block if self._U.is_cuda else self._k)
 
     def _compute_residuals(self, count: int) -> None:
         """Compute the residuals of so many leading pairs, and their norms, where they are not there already."""

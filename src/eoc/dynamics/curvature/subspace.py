@@ -12,6 +12,7 @@ from eoc.dynamics.curvature.operator import NonFiniteCurvature
 
 _BLOCK = 1024  # entries summed in the vectors' own precision before float64 takes over
 _PIECE = 8192  # entries, of some thirty rows, that fit a core's cache
+_SMALL = 1 << 24  # entries up to which a GPU takes longer to be told what to do than to do it
 
 
 def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) -> Float[Tensor, "i j"]:
@@ -27,6 +28,8 @@ def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) ->
     Returns:
         (i, j), float64, on the rows' device.
     """
+    if a.is_cuda and a.numel() + b.numel() <= _SMALL:
+        return a.double() @ b.double().T
     blocks = a.shape[1] // _BLOCK
     whole = blocks * _BLOCK
     total = a[:, whole:].double() @ b[:, whole:].double().T
@@ -50,6 +53,8 @@ def representable(products: Tensor, dtype: torch.dtype) -> Tensor:
 
 def norm(vector: Float[Tensor, " parameters"]) -> float:
     """Return the Euclidean norm, accumulated in float64."""
+    if vector.is_cuda:
+        return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
     return float(inner(vector[None], vector[None]).sqrt())
 
 
