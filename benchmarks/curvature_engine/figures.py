@@ -1,4 +1,4 @@
-"""The two figures of docs/curvature.md."""
+"""The two figures of docs/curvature.md, the second in docs/curvature_gpu.md too."""
 
 from __future__ import annotations
 
@@ -79,6 +79,14 @@ def _error_against_cost(results: dict, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def _short(value: int) -> str:
+    """1,000 as it is; 59,008 as 59k, 36,806,656 as 37M: long numbers would overlap."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if value > max(unit, 10_000):
+            return f"{value / unit:.3g}{name}"
+    return f"{value:,}"
+
+
 def _scaling(rows: list[dict], path: Path) -> None:
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     widths = [row["width"] for row in rows]
@@ -103,7 +111,7 @@ def _scaling(rows: list[dict], path: Path) -> None:
             text = f"{row['products']:g}"
             panel.annotate(text, (value, height), xytext=(0, 6), textcoords="offset points", fontsize=8, ha="center")
         panel.set(xscale="log", yscale="log", xlabel=label)
-        panel.set_xticks(x, [f"{value:,}" for value in x])
+        panel.set_xticks(x, [_short(value) for value in x])
         panel.minorticks_off()
     panels[0].legend()
     panels[0].set_ylabel("milliseconds (median)")

@@ -1,4 +1,5 @@
-"""The measured part of docs/curvature.md, written from the results so that the page cannot differ from them."""
+"""The measured part of docs/curvature.md, written from the results so that the page cannot differ from them; of
+docs/curvature_gpu.md likewise."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-BEGIN, END = "<!-- measured{}: begin -->", "<!-- measured{}: end -->"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PHASES = {"edge_of_stability": "Edge of stability", "catapult": "Catapult phase, rate = 2.5 / sharpness"}
 STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2", "catapult": "from the start on"}
 SCOUT = "tracker, scout in bfloat16, tolerance 1e-2"
@@ -24,15 +25,14 @@ CHEAP = (
 
 
 def suffix(results: dict) -> str:
-    """What tells a GPU's results, figures and section from the CPU's."""
+    """What tells a GPU's results, figures and page from the CPU's."""
     return "" if results["environment"]["device"] == "cpu" else "_gpu"
 
 
 def write(results: dict, page: Path) -> None:
-    begin, end = (mark.format(suffix(results)) for mark in (BEGIN, END))
-    before, rest = page.read_text().split(begin)
-    _, after = rest.split(end)
-    page.write_text(f"{before}{begin}\n\n{markdown(results)}\n{end}{after}")
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}")
 
 
 def markdown(results: dict) -> str:
@@ -143,9 +143,13 @@ def _phase(name: str, phase: dict) -> str:
     for name, m in phase["summary"]["peers"].items():
         lines.append(
             f"| {name} ({m['compared']} steps) | {m['gradients_median']:.1f} | – "
-            f"| {m['error_median']:.0e} | {m['error_worst']:.0e} | – |"
+            f"| {_error(m['error_median'])} | {_error(m['error_worst'])} | – |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _error(value: float | None) -> str:
+    return "not compared" if value is None else f"{value:.0e}"
 
 
 def _critical(results: dict) -> str:

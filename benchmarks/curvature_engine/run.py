@@ -6,7 +6,7 @@ error is taken against SciPy's eigsh in float64, their cost in units of a gradie
 What was tried and lost runs along on a stretch of consecutive steps, peers, which start anew each time, on steps
 spread evenly over the run. Results and figures go to a folder; ``--publish`` puts them into docs/curvature.md too.
 
-With ``--device cuda`` sizes go up to what fills a GPU, and the results to a section of their own.
+With ``--device cuda`` sizes go up to what fills a GPU, and the results to docs/curvature_gpu.md.
 
 On a CPU with one thread the clock is the process's CPU time, which other work on the machine disturbs least;
 ``taskset -c 0`` keeps the process on one core. Elsewhere it is wall time.
@@ -270,7 +270,7 @@ def main() -> None:
         shutil.copy(path, HERE / f"results{suffix}.json")
         for figure in options.out.glob(f"curvature_*{suffix}.png"):
             shutil.copy(figure, docs / "images")
-        report.write(results, docs / "curvature.md")
+        report.write(results, docs / f"curvature{suffix}.md")
 
 
 if __name__ == "__main__":
