@@ -41,7 +41,8 @@ SUPPLIED = {
 # In Python a data set is all of it; a run takes so much that a step of a full batch stays short.
 CHOSEN = {("mnist.yaml", "n_train"), ("mnist.yaml", "n_test"), ("cifar10.yaml", "n_train"), ("cifar10.yaml", "n_test")}
 QUEUES = tuple(f"hydra_plugins.eoc_sweeps.queue.{name}Launcher" for name in ("Slurm", "Local"))
-FOREIGN = {"pytorch_lightning.Trainer", *QUEUES}  # of whose parameters and defaults only some are ours
+PROCESSES = "hydra_plugins.eoc_sweeps.processes.ProcessLauncher"
+FOREIGN = {"pytorch_lightning.Trainer", *QUEUES, PROCESSES}  # of whose parameters and defaults only some are ours
 
 
 def identity(choice: tuple[str, str]) -> str:

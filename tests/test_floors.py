@@ -45,7 +45,9 @@ HOUSE = {
     "schedule": Room(("model", "dynamics"), PLAIN),
     "tracking": Room(FLOORS_0_TO_2, PLAIN | FIGURES | LIGHTNING | {"wandb", "omegaconf"} | OPTIONAL),
     "training": Room((*FLOORS_0_TO_2, "tracking"), PLAIN | FIGURES | LIGHTNING | HYDRA | {"wandb", "scipy", "optuna"}),
-    "hydra_plugins": Room(("training",), HYDRA | {"submitit"}),  # where Hydra looks for what a project adds to it
+    "hydra_plugins": Room(
+        ("training",), HYDRA | {"submitit", "joblib", "cloudpickle"}
+    ),  # where Hydra looks for what a project adds to it
     "analysis": Room(("tracking",), FIGURES | {"plotly", "scipy"}),
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),
 }

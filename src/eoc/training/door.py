@@ -52,8 +52,10 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     """
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
-    # conf/hydra/launcher/submitit_local.yaml is meant to replace the plugin's own choice of that name.
-    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/submitit_local' is validated against ConfigStore")
+    # conf/hydra/launcher/ is meant to replace the plugins' own choices of these names.
+    warnings.filterwarnings(
+        "ignore", message=r"\s*'hydra/launcher/(submitit_local|joblib)' is validated against ConfigStore"
+    )
     warnings.formatwarning = _plain
     with one_sentence():
         _check_flags(sys.argv[1:])

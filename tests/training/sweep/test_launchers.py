@@ -134,3 +134,22 @@ def test_the_queue_is_asked_for_the_jobs_that_are_left(tmp_path, monkeypatch, sc
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert queue._in_queue({"7", "8"}) == expected
     assert "--jobs=7,8" in (tmp_path / "asked").read_text()
+
+
+def test_processes_that_serve_many_jobs_compose_and_run_each_as_hydra_does(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, launcher in ((here, ["basic"]), (there, ["joblib", "hydra.launcher.n_jobs=2"])):
+        folder.mkdir()
+        done = swept(folder, f"hydra/launcher={launcher[0]}", *launcher[1:], "seed=0,1,2", "model=nup,ntp")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not done.stderr
+    rows = [{path.parent.name: path.read_text() for path in f.glob("sweep/*/metrics.csv")} for f in (here, there)]
+    assert len(rows[0]) == 6
+    assert rows[0] == rows[1]
+    for name in rows[0]:
+        one, other = (OmegaConf.load(f / "sweep" / name / ".hydra" / "hydra.yaml").hydra for f in (here, there))
+        assert one.job.num == other.job.num
+        assert other.job.id == f"{other.job.name}_{other.job.num}"
+        assert one.overrides.task == other.overrides.task
+        assert one.job.override_dirname == other.job.override_dirname
+        assert Path(other.runtime.output_dir) == there / "sweep" / name

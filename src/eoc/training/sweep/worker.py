@@ -1,0 +1,51 @@
+"""A sweep's job in a process that serves many of them."""
+
+from __future__ import annotations
+
+import pickle
+
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from eoc.training.sweep.settings import expect_our_launchers
+
+_unpacked: tuple[bytes, HydraContext, DictConfig, TaskFunction] | None = None  # of the sweep served last
+
+
+def run(kit: bytes, number: int, overrides: list[str]) -> JobReturn:
+    """Compose a job and run it, as Hydra's joblib launcher does.
+
+    Args:
+        kit: what the jobs of a sweep share, pickled: Hydra's context, the sweep's config, the function to be called,
+            and the state of Hydra's singletons.
+        number: of the job.
+        overrides: its command line.
+    """
+    context, config, function = _unpack(kit)
+    job = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(job):
+        job.hydra.job.id = f"{job.hydra.job.name}_{number}"
+        job.hydra.job.num = number
+    return run_job(
+        hydra_context=context,
+        config=job,
+        task_function=function,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+
+
+def _unpack(kit: bytes) -> tuple[HydraContext, DictConfig, TaskFunction]:
+    global _unpacked
+    if _unpacked is None or _unpacked[0] != kit:
+        expect_our_launchers()
+        setup_globals()
+        plugins = Plugins.instance()  # first, since to look for plugins is to import them anew
+        context, config, function, state = pickle.loads(kit)
+        state["instances"][Plugins] = plugins
+        Singleton.set_state(state)
+        _unpacked = kit, context, config, function
+    return _unpacked[1:]
