@@ -51,13 +51,14 @@ def markdown(results: dict) -> str:
 
 
 def _environment(env: dict) -> str:
+    command = "make bench" if env["device"] == "cpu" else 'make bench ARGS="--device cuda"'
     clock = "CPU time of the process" if env["clock"] == "cpu" else "wall time"
     cores = "pinned to one core" if env["cores_allowed"] == 1 else f"on {env['cores_allowed']} cores"
     return (
         f"{env['processor']}, {env['threads']} thread(s) {cores}, torch {env['torch']}, Python {env['python']}, device "
         f"{env['device']}, {clock}. Costs are in units of one gradient's time, medians over the steps; errors are "
-        "relative to SciPy's eigsh in float64 at tolerance 1e-8, at every step unless fewer are named. `make bench` "
-        "prints this section.\n"
+        "relative to SciPy's eigsh in float64 at tolerance 1e-8, at every step unless fewer are named. "
+        f"`{command}` prints this section.\n"
     )
 
 

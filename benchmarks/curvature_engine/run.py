@@ -237,6 +237,8 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help="write them into docs/ and beside this file as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.device != "cpu":
+        torch.cuda.set_device(options.device)  # which is waited for, and named
     options.clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
 
@@ -245,7 +247,8 @@ def main() -> None:
         return data.train_inputs.to(options.device), data.train_targets.to(options.device)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "results.json"
+    suffix = "" if options.device == "cpu" else "_gpu"
+    path = options.out / f"results{suffix}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts:
         start = time.perf_counter(), time.process_time()
@@ -262,15 +265,16 @@ def main() -> None:
             "cpu_seconds": time.process_time() - start[1],
         }
         save(results, path)
-    suffix = report.suffix(results)
     draw(results, options.out, suffix)
     print(report.markdown(results))
     if options.publish:
         docs = HERE.parents[1] / "docs"
-        shutil.copy(path, HERE / f"results{suffix}.json")
-        for figure in options.out.glob(f"curvature_*{suffix}.png"):
-            shutil.copy(figure, docs / "images")
-        report.write(results, docs / f"curvature{suffix}.md")
+        page = docs / f"curvature{suffix}.md"
+        shutil.copy(path, HERE)
+        report.write(results, page)
+        for figure in options.out.glob("*.png"):
+            if f"images/{figure.name}" in page.read_text():
+                shutil.copy(figure, docs / "images")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
 from eoc.training.past import ToldToEnd
-from eoc.training.sweep.settings import check_sweep, worst
+from eoc.training.sweep.settings import check_sweep, expect_our_launchers, worst
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -52,10 +52,7 @@ def at_the_door(main: Callable[[], None], conf: Path) -> None:
     """
     if os.environ.get(TRACEBACKS) != "1" or GUARDED in os.environ:
         os.environ |= {TRACEBACKS: "1", GUARDED: str(conf)}  # Hydra lets every exception through to here
-    # conf/hydra/launcher/ is meant to replace the plugins' own choices of these names.
-    warnings.filterwarnings(
-        "ignore", message=r"\s*'hydra/launcher/(submitit_local|joblib)' is validated against ConfigStore"
-    )
+    expect_our_launchers()
     warnings.formatwarning = _plain
     with one_sentence():
         _check_flags(sys.argv[1:])

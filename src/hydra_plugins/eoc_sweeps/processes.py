@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, setup_globals
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+
+log = logging.getLogger(__name__)
 
 
 class ProcessLauncher(JoblibLauncher):
@@ -41,6 +44,12 @@ class ProcessLauncher(JoblibLauncher):
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         self.joblib["backend"] = "loky"
         process_joblib_cfg(self.joblib)
+        options = ",".join(f"{key}={value}" for key, value in self.joblib.items())
+        log.info(
+            "Joblib.Parallel(%s) is launching %d jobs into %s", options, len(job_overrides), self.config.hydra.sweep.dir
+        )
+        for number, overrides in enumerate(job_overrides):
+            log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
         kit = cloudpickle.dumps((self.hydra_context, self.config, self.task_function, Singleton.get_state()))
         jobs = enumerate(job_overrides, start=initial_job_idx)
         return Parallel(**self.joblib)(delayed(run)(kit, number, list(overrides)) for number, overrides in jobs)

@@ -136,9 +136,13 @@ def test_the_queue_is_asked_for_the_jobs_that_are_left(tmp_path, monkeypatch, sc
     assert "--jobs=7,8" in (tmp_path / "asked").read_text()
 
 
+# Two jobs at a time, so that a process that has served some of a sweep serves more of it.
+IN_TURNS = ("hydra.launcher.n_jobs=2", "hydra.sweeper.max_batch_size=2")
+
+
 def test_processes_that_serve_many_jobs_compose_and_run_each_as_hydra_does(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
-    for folder, launcher in ((here, ["basic"]), (there, ["joblib", "hydra.launcher.n_jobs=2"])):
+    for folder, launcher in ((here, ["basic"]), (there, ["joblib", *IN_TURNS])):
         folder.mkdir()
         done = swept(folder, f"hydra/launcher={launcher[0]}", *launcher[1:], "seed=0,1,2", "model=nup,ntp")
         assert done.returncode == 0, done.stdout + done.stderr

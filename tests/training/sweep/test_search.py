@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,16 @@ def test_a_run_that_diverges_or_fails_is_the_worst_there_is(tmp_path, status, di
     returned.return_value = RuntimeError("a failure") if status == JobStatus.FAILED else math.inf
     Doorkeeper().on_job_end(OmegaConf.create({"hydra": hydra}), job_return=returned)
     assert (returned.status, returned.return_value) == (JobStatus.COMPLETED, value)
+
+
+def test_a_study_that_cannot_be_opened_is_said_in_one_sentence(begun, tmp_path):
+    database = tmp_path / "study.db"
+    database.write_text("no database\n" * 100)
+    assert re.fullmatch(
+        rf"hydra\.sweeper\.storage=sqlite:///{database} is not possible: it cannot be opened \(.*not a database.*\)\.",
+        begun(),
+    )
+    assert re.fullmatch(
+        r"hydra\.sweeper\.storage=foo is not possible: it cannot be opened \(.*URL.*'foo'.*\)\.",
+        begun("hydra.sweeper.storage=foo"),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from eoc.dynamics.curvature.operator import Batch, ParameterOperator, Parts, dif
 from eoc.errors import InvalidInput
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-_LAUNCHES = 1 << 32  # parameters times examples up to which several vectors go through a GPU in one pass
+_LAUNCHES = 1 << 32  # parameters times examples up to which several vectors go through a GPU in one pass,
+_TOGETHER = 8  # and how many: each takes the memory of a backward pass
 
 
 class HessianOperator(ParameterOperator):
@@ -27,7 +28,7 @@ class HessianOperator(ParameterOperator):
         reduce: averages over processes.
         module: whose buffers are put back.
         autocast: evaluate the loss in this lower precision, as `torch.autocast` does: with ``torch.bfloat16`` in a
-            third of the time on processors made for it. A product is then right to about a per cent of the
+            third of the time on CPUs made for it. A product is then right to about a per cent of the
             largest eigenvalue, which is itself right to 3e-3: ask for residuals of 1e-2, not less.
 
     Raises:
@@ -48,6 +49,7 @@ class HessianOperator(ParameterOperator):
     ) -> None:
         super().__init__(parameters, batches, metric, reduce, module)
         self._loss, self._metric, self._autocast = loss, metric, autocast
+        self._may_batch = True
         self._longest = max(len(inputs) for inputs, _ in self._batches)
         if autocast is not None and self.dtype != torch.float32:
             raise InvalidInput("autocast", autocast, f"it is for parameters of float32, these are of {self.dtype}")
@@ -90,9 +92,18 @@ class HessianOperator(ParameterOperator):
         return self.device.type == "cuda" and self.size * self._longest <= _LAUNCHES
 
     def _apply_all(self, graph: Parts, directions: list[list[Tensor]]) -> Iterator[Parts]:
-        if len(directions) > 1 and self._waits():
+        for start in range(0, len(directions), _TOGETHER):
+            some = directions[start : start + _TOGETHER]
+            yield from self._in_one_pass(graph, some) or super()._apply_all(graph, some)
+
+    def _in_one_pass(self, graph: Parts, directions: list[list[Tensor]]) -> list[Parts] | None:
+        """Return the products, or None where there is nothing to gain, or no memory or rule for it."""
+        if len(directions) == 1 or not self._may_batch or not self._waits():
+            return None
+        try:
             stacked = [torch.stack(parts) for parts in zip(*directions, strict=True)]
-            with suppress(RuntimeError):  # not every operation of a module has a rule for several vectors
-                together = transposed(graph, self._parameters, stacked, together=True)
-                return zip(*([None] * len(directions) if part is None else part for part in together), strict=True)
-        return super()._apply_all(graph, directions)
+            together = transposed(graph, self._parameters, stacked, together=True)
+        except RuntimeError:  # not every operation of a module has a rule for several vectors
+            self._may_batch = False
+            return None
+        return list(zip(*([None] * len(directions) if part is None else part for part in together), strict=True))

@@ -14,7 +14,7 @@ from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import inner
 from eoc.errors import InvalidInput, integer, real
 
-# How far a scout is asked to look: products in bfloat16 are right to about 1e-2 and no more, and cost a third.
+# How far a scout is asked to look: products in bfloat16 are right to about 1e-2 and no more, and cost a CPU a third.
 SCOUT_TOLERANCE = 1e-2
 SCOUT_CAUTION = 4.0
 

@@ -22,7 +22,7 @@ def begin(config: DictConfig) -> None:
         config: of the whole search.
 
     Raises:
-        InvalidInput: if the study has trials of another objective or of other settings.
+        InvalidInput: if the study has trials of another objective or of other settings, or cannot be opened.
     """
     sweeper = config.hydra.sweeper
     if sweeper.get("storage") is None or sweeper.get("study_name") is None:
@@ -36,6 +36,9 @@ def begin(config: DictConfig) -> None:
         study = optuna.load_study(**place)
     except KeyError:
         study = optuna.create_study(**place, direction=wanted[DIRECTION])
+    except Exception as error:  # of a URL that is none, a driver or a server that is not there, a damaged file
+        reason = " ".join(str(error).partition("\n")[0].split())
+        raise InvalidInput("hydra.sweeper.storage", str(sweeper.storage), f"it cannot be opened ({reason})") from error
     trials = len(study.get_trials(deepcopy=False))
     there = _read(study)
     if trials and there:
