@@ -151,26 +151,27 @@ def test_ci_calls_lint_and_then_test_from_the_root_and_stops_at_a_failure(tmp_pa
         return done.returncode == 0, (tmp_path / "calls").read_text().splitlines(), done.stdout
 
     update, chromium = "apt-get update --quiet", "apt-get install --quiet --yes --no-install-recommends chromium"
-    checks, slurm = ["make setup", "make lint"], "make test-slurm ARGS=-k 'not time_is_up'"
+    checks, tests = ["make setup", "make lint"], "make test ARGS=-n 2"
+    slurm = "make test-slurm ARGS=-k 'not time_is_up'"
     no_browser, no_slurm = "SKIPPED: tests/analysis/test_report_in_browser.py", "SKIPPED: make test-slurm"
 
     stand_in(programs / "id", "#!/bin/sh\necho 1000\n")
     passed, calls, said = called()
-    assert (passed, calls) == (True, [*checks, "make test"])
+    assert (passed, calls) == (True, [*checks, tests])
     assert no_browser in said
     assert f"{no_slurm} (SLURM's daemons need root)" in said
 
     stand_in(programs / "id", "#!/bin/sh\necho 0\n")
-    assert called(fail="test") == (False, [*checks, update, chromium, "make test"], "")
+    assert called(fail="test ARGS=-n 2") == (False, [*checks, update, chromium, tests], "")
     passed, calls, said = called(fail="update --quiet")
     assert passed
-    assert (calls[:3], calls[3]) == ([*checks, update], "make test")
+    assert (calls[:3], calls[3]) == ([*checks, update], tests)
     assert no_browser in said
 
     stand_in(programs / "slurmctld", "")
-    assert called() == (True, [*checks, update, chromium, "make test", slurm], "")
+    assert called() == (True, [*checks, update, chromium, tests, slurm], "")
     stand_in(programs / "chromium", "")
-    assert called() == (True, [*checks, "make test", slurm], "")
-    for fail, last in (("lint", 2), ("test", 3), (slurm.removeprefix("make "), 4)):
-        assert called(fail=fail) == (False, [*checks, "make test", slurm][:last], "")
+    assert called() == (True, [*checks, tests, slurm], "")
+    for fail, last in (("lint", 2), ("test ARGS=-n 2", 3), (slurm.removeprefix("make "), 4)):
+        assert called(fail=fail) == (False, [*checks, tests, slurm][:last], "")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -67,8 +67,9 @@ class GridSweeper(BasicSweeper):
         jobs = plan(cells, lambda words: loader.load_sweep_config(config, words))
 
         def launch(some: list[Job]) -> None:
+            begun = 0
             for batch in self.split_overrides_to_chunks([_placed(job, folder) for job in some], self.max_batch_size):
-                launcher.launch(batch, initial_job_idx=0)
+                begun += len(launcher.launch(batch, initial_job_idx=begun))
 
         planning = time.perf_counter() - start
         drive(jobs, launch, folder, resume=config.sweep.resume, planning=planning)
