@@ -238,6 +238,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.device != "cpu":
+        if not torch.cuda.is_available():
+            parser.error(f"--device {options.device} is not possible: torch sees no GPU here.")
         torch.cuda.set_device(options.device)  # which is waited for, and named
     options.clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
