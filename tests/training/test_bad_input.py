@@ -751,6 +751,20 @@ def test_settings_of_a_sweeper_are_refused_before_any_job(refused, tmp_path, ove
     assert not (tmp_path / "sweep").exists()
 
 
+def test_what_is_wrong_with_an_experiments_sweep_is_said_and_not_that_it_is_one(refused):
+    wrong = (
+        "experiment=coordinate_check",
+        "callbacks=default",
+        "model=mup",
+        "model.width=16,32",
+        "model.activation.b=0.7",
+    )
+    assert refused(*wrong) == (
+        "model.activation.b=0.7 is not possible: there is no key model.activation.b; model.activation has no keys."
+    )
+    assert refused("model=foo", "model.width=16,32").startswith("model=foo is not possible: it must be one of ")
+
+
 def test_no_processes_run_no_job(refused, tmp_path):
     folder = f"hydra.sweep.dir={tmp_path / 'sweep'}"
     assert refused("-m", folder, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "seed=0,1") == (

@@ -40,7 +40,7 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
     for pattern, sentence in (
         (r"To append to your config use \+(?P<override>\S*)", lambda it: _unknown_key(error, it, conf)),
         (r"Could not delete .*'(?P<override>.*?)'", lambda it: _nothing_to_remove(it, overrides, conf)),
-        (r"Ambiguous value for argument '(?P<override>.*)'", _sweep),
+        (r"Ambiguous value for argument '(?P<override>.*)'", lambda it: _sweep(it, overrides, conf)),
         (r"Multiple values for (?P<override>[^\s.]*)", _there_already),
         (r"An item is already at '(?P<override>.*?)'", _there_already),
         (r"Error merging override (?P<override>.*)", lambda it: f"{it} is not possible: {_reason(error)}."),
@@ -102,7 +102,17 @@ def _nothing_to_remove(key: str, overrides: list[str], conf: Path) -> str:
     return str(InvalidInput(f"~{name}", chosen, unknown(name, chosen, known).rule)).replace("=''", "", 1)
 
 
-def _sweep(override: str) -> str:
+def _sweep(override: str, overrides: list[str], conf: Path) -> str:
+    # Where an experiment asks for a sweep, Hydra sees that only if all else is right: what is not is said first.
+    others = [
+        each.input_line for each in OverridesParser.create().parse_overrides(overrides) if not each.is_sweep_override()
+    ]
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            compose("config", overrides=[each for each in others if each])
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if (said := complaint(error, [each for each in others if each], conf)) is not None:
+            return said
     remedy = f"to run one job for each, put -m in front (python train.py -m {override}); a list is written [a,b]"
     return f"{override} is not possible: one run takes one value; {remedy}."
 
