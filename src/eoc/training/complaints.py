@@ -104,14 +104,13 @@ def _nothing_to_remove(key: str, overrides: list[str], conf: Path) -> str:
 
 def _sweep(override: str, overrides: list[str], conf: Path) -> str:
     # Where an experiment asks for a sweep, Hydra sees that only if all else is right: what is not is said first.
-    others = [
-        each.input_line for each in OverridesParser.create().parse_overrides(overrides) if not each.is_sweep_override()
-    ]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    others = [each.input_line for each in parsed if each.input_line and not each.is_sweep_override()]
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
-            compose("config", overrides=[each for each in others if each])
+            compose("config", overrides=others)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if (said := complaint(error, [each for each in others if each], conf)) is not None:
+        if (said := complaint(error, others, conf)) is not None:
             return said
     remedy = f"to run one job for each, put -m in front (python train.py -m {override}); a list is written [a,b]"
     return f"{override} is not possible: one run takes one value; {remedy}."

@@ -48,8 +48,8 @@ class ProcessLauncher(JoblibLauncher):
         log.info(
             "Joblib.Parallel(%s) is launching %d jobs into %s", options, len(job_overrides), self.config.hydra.sweep.dir
         )
-        for number, overrides in enumerate(job_overrides):
+        jobs = list(enumerate(map(list, job_overrides), start=initial_job_idx))
+        for number, overrides in jobs:
             log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
         kit = cloudpickle.dumps((self.hydra_context, self.config, self.task_function, Singleton.get_state()))
-        jobs = enumerate(job_overrides, start=initial_job_idx)
-        return Parallel(**self.joblib)(delayed(run)(kit, number, list(overrides)) for number, overrides in jobs)
+        return Parallel(**self.joblib)(delayed(run)(kit, number, overrides) for number, overrides in jobs)

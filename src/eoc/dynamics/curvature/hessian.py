@@ -12,8 +12,8 @@ from eoc.dynamics.curvature.operator import Batch, ParameterOperator, Parts, dif
 from eoc.errors import InvalidInput
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-_LAUNCHES = 1 << 32  # parameters times examples up to which several vectors go through a GPU in one pass,
-_TOGETHER = 8  # and how many: each takes the memory of a backward pass
+_LAUNCHES = 1 << 32  # parameters times examples up to which several vectors go through a GPU in one pass
+_TOGETHER = 8  # vectors in one pass: each takes the memory of a backward pass
 
 
 class HessianOperator(ParameterOperator):
