@@ -26,6 +26,11 @@ class Estimate:
     low: float
     high: float
 
+    @classmethod
+    def read(cls, node: dict[str, float | None]) -> Estimate:
+        """An estimate as ``claims.json`` holds it, with null for what is not finite."""
+        return cls(*(np.nan if end is None else float(end) for end in map(node.get, ("value", "low", "high"))))
+
     def __str__(self) -> str:
         if not np.isfinite([self.low, self.high]).all():
             return f"{self.value:.3g}"

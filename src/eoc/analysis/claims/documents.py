@@ -4,7 +4,7 @@ A document marks a place with ``<!-- claims: digits/depth_curvature -->`` … ``
 experiment, or, with ``<!-- claims: digits -->``, those of the paper and its companions from all experiments.
 ``<!-- compare: digits, mnist -->`` sets data sets side by side for the claims of the paper and its companions,
 ``<!-- compare: digits, mnist: all -->`` for all, and ``<!-- compare: digits, mnist: shared -->`` for those that were
-judged on each.
+judged on each. What sentences say is filled by `prose`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eoc.analysis.claims.base import COMPANION, READ, UNKNOWN, Estimate
+from eoc.analysis.claims.prose import filled
 from eoc.analysis.claims.results import CLAIMS
 from eoc.errors import InvalidInput
 
@@ -23,10 +24,10 @@ COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all|: shared)? -->\n).*?(<!--
 
 
 def fill(document: Path, results: Path) -> bool:
-    """Fill the places of ``document`` from ``results/<dataset>/claims.json``; return whether anything changed.
+    """Fill the places of ``document`` from ``results/<dataset>/``; return whether anything changed.
 
     Raises:
-        InvalidInput: if the document cannot be read, or names results that are not there.
+        InvalidInput: if the document cannot be read, or names what is not there or cannot be computed.
     """
     if not document.is_file():
         raise InvalidInput("--fill", str(document), "there is no such file")
@@ -35,6 +36,7 @@ def fill(document: Path, results: Path) -> bool:
     after = COMPARED.sub(
         lambda match: f"{match[1]}{comparison(results, match[2].split(', '), which=match[3])}\n{match[4]}", after
     )
+    after = filled(after, results)
     if after != before:
         document.write_text(after)
     return after != before
@@ -47,7 +49,8 @@ def table(results: Path, experiment: str | None) -> str:
     lines = ["| claim | whose | criterion | measured [95%] | verdict |", "|---|---|---|---|---|"]
     for claim in chosen:
         said = claim["claim"] + (f" *{claim['remark']}.*" if claim["remark"] else "")
-        lines.append(_row(said, claim["source"], claim["criterion"], _estimate(claim), f"**{claim['verdict']}**"))
+        measured = Estimate.read(claim["measured"])
+        lines.append(_row(said, claim["source"], claim["criterion"], str(measured), f"**{claim['verdict']}**"))
     return "\n".join(lines)
 
 
@@ -67,7 +70,10 @@ def comparison(results: Path, datasets: list[str], *, which: str | None) -> str:
         first = next(claim for claim in claims if claim is not None)
         judged = [claim for claim in claims if claim is not None and claim["verdict"] != UNKNOWN]
         if which == ": all" or (len(judged) == len(found) if which else _known(first)):
-            cells = ("–" if claim is None else f"{_estimate(claim)} **{claim['verdict']}**" for claim in claims)
+            cells = (
+                "–" if claim is None else f"{Estimate.read(claim['measured'])} **{claim['verdict']}**"
+                for claim in claims
+            )
             lines.append(_row(first["claim"], first["criterion"], *cells))
     return "\n".join(lines)
 
@@ -85,8 +91,3 @@ def _known(claim: dict[str, Any]) -> bool:
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _estimate(claim: dict[str, Any]) -> str:
-    node = claim["measured"]
-    return str(Estimate(*(float("nan") if node[key] is None else float(node[key]) for key in ("value", "low", "high"))))
