@@ -64,6 +64,9 @@ def test_an_activation_of_ones_own_is_judged_like_the_named_ones():
     cells = grid(["nup"], sharpness=1.0).assign(**{"model.activation": "(0.3, 0.6)"})
     cells["sharpness"] = cells["model.depth"] ** 1.0
     assert verdicts(depth_curvature.claims(cells))["nup_flat_(0.3, 0.6)"] == FAILS
+    assert depth_curvature.claims(cells)[0].remark.startswith("m = ")
+    others = depth_curvature.claims(cells.assign(model="mup"))
+    assert (others[0].verdict, others[0].remark[:10]) == (UNKNOWN, "the theory")
 
 
 def coordinates(model: str, depth_power: float, profile: float) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "exponent of λ_0 in depth at most 0.15",
                 measured,
                 judge(measured, -np.inf, 0.15, slack=0.15),
-                "the theory's Σ K_k = η·l/(l−1) falls a little with depth",
+                "; ".join([*_widths(part), "the theory's Σ K_k = η·l/(l−1) falls a little with depth"]),
             )
         )
     for model in ("ntp", "mup"):
@@ -107,7 +107,7 @@ def figure(cells: pd.DataFrame) -> Figure:
             band(axis, own[own["model"] == model], "model.depth", "sharpness", label(model))
     for activation, part in cells[cells["model"] == "nup"].groupby("model.activation"):
         part = part[part["model.width"] == _usual(part["model.width"])]
-        band(axes[2], part, "model.depth", "sharpness", f"νP, {activation}")
+        band(axes[2], part, "model.depth", "sharpness", ", ".join(["νP", str(activation), *_widths(part)]))
     for axis, title in zip(axes, ("rules, relu", "νP, widths m·k^γ", "activations"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="depth l (linear layers)", title=title)
         ticks(axis, sorted(cells["model.depth"].unique()))
@@ -118,6 +118,11 @@ def figure(cells: pd.DataFrame) -> Figure:
 def _usual(widths: pd.Series) -> float:
     """The width with the most runs: of νP the one that goes furthest."""
     return widths.mode().min()
+
+
+def _widths(part: pd.DataFrame) -> list[str]:
+    """The widths of these cells (one, or none where nothing was run) in words."""
+    return [f"m = {width}" for width in part["model.width"].unique()]
 
 
 def _curve(cells: pd.DataFrame, model: str, activation: str = "relu") -> pd.DataFrame:

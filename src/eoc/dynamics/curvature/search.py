@@ -221,6 +221,9 @@ class Search:
         self._W.append(products)
         across, corner = representable(inner(self._V.matrix, products).cpu(), self._U.dtype).split([old, len(new)])
         self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
+        if not len(self._U):
+            self._C = self._D = torch.zeros(len(self._V), 0, dtype=torch.float64)
+            return
         seen = _roughly(torch.cat([new, products]), self._U)
         self._C = torch.cat([self._C, seen[: len(new)]])
         self._D = torch.cat([self._D, seen[len(new) :]])

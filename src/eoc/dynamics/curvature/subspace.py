@@ -108,16 +108,16 @@ def orthonormalized(
         length = norm(vector)
         if not math.isfinite(length):
             raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
-    vector = vector / length
+    vector = vector / length  # a copy, that what follows may change in place
     smallest = torch.finfo(vector.dtype).eps ** 0.5
     left = 1.0
     while len(basis):
-        vector = vector - (inner(vector[None], basis).to(vector.dtype) @ basis)[0]
+        vector -= (inner(vector[None], basis).to(vector.dtype) @ basis)[0]
         length = norm(vector)
         left *= length
         if left < smallest:
             return None
-        vector = vector / length
+        vector /= length
         if length > 0.99:  # this pass found next to nothing to take away: its own rounding is all that is left
             break
     return vector
