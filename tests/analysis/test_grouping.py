@@ -176,6 +176,23 @@ def test_the_plot_shows_means_and_crosses(sweep, tmp_path, capsys, monkeypatch):
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_setting_that_is_null_is_a_curve_and_what_is_left_out_is_said(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: drawn.append(figure))  # noqa: ARG005
+    many = runs().assign(batch=[np.nan, np.nan, 20, 20, 50, 50, np.nan])
+    draw_groups(many, "seed", LOSS, "batch", tmp_path / "a.png")
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == ["20", "50", "null"]
+    diverged = int((many["status"] == "diverged").sum())
+    assert diverged == 1
+    crosses = [line for line in drawn[0].axes[0].lines if line.get_marker() == "x"]
+    assert [len(line.get_xdata()) for line in crosses] == [1]
+    for x in ("status", "batch"):  # names, and a number that the diverged run lacks
+        draw_groups(many.assign(batch=many["batch"].where(many["status"] != "diverged")), x, LOSS, None, tmp_path)
+        title = drawn[-1].axes[0].get_title(loc="left")
+        assert title.endswith("interval, 1 diverged left out")
+        assert not [line for line in drawn[-1].axes[0].lines if line.get_marker() == "x"]
+
+
 def test_intervals_on_a_logarithmic_axis_are_of_logarithms_and_a_single_run_has_none(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: drawn.append(figure))  # noqa: ARG005

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -126,7 +128,9 @@ def test_means_and_bands_are_over_the_runs_of_a_depth(tmp_path: Path) -> None:
             written(
                 tmp_path / f"{depth}-{seed}", depth=depth, seed=seed, diverged=1 if (depth, seed) == (5, 2) else None
             )
-    figures = {figure["layout"]["meta"]: figure["data"] for figure in comparison(read_all(tmp_path))}
+    compared, remark = comparison(read_all(tmp_path))
+    assert remark == ""
+    figures = {figure["layout"]["meta"]: figure["data"] for figure in compared}
     low, high, mean = figures["Test loss: mean and range by depth (runs)"][:3]
     base = [1, 0.5, 1 / 3, 0.25]
     assert low["y"] == pytest.approx(base, rel=1e-5)
@@ -140,8 +144,85 @@ def test_means_and_bands_are_over_the_runs_of_a_depth(tmp_path: Path) -> None:
     assert figures["Final sharpness λ"][1]["y"] == [4.0, 6.0]
 
 
+def with_config(folder: Path, **changed: dict[str, float]) -> Path:
+    said = json.loads((folder / SETTINGS).read_text())
+    (folder / SETTINGS).write_text(json.dumps(said | {"config": said["config"] | changed}))
+    return folder
+
+
+def test_means_are_over_completed_runs_and_say_what_they_pool(tmp_path: Path) -> None:
+    for depth, seed in ((3, 0), (3, 1), (3, 2), (3, 3), (5, 0)):
+        folder = written(tmp_path / f"{depth}-{seed}", depth=depth, seed=seed, diverged=1 if seed == 3 else None)
+        with_config(folder, schedule={"rate": 0.5 + (seed > 0)})
+        if seed == 2:  # it was cut off after a step
+            (folder / SUMMARY).unlink()
+            (folder / METRICS).write_text("step,test/loss,sharpness,lr\n0,1000,4,0.5\n")
+        if (depth, seed) == (3, 0):  # with a row more than the others
+            (folder / METRICS).write_text((folder / METRICS).read_text() + "4,0.2,4,0.5\n")
+    compared, remark = comparison(read_all(tmp_path))
+    assert remark == "Means over runs that differ in schedule.rate too."
+    assert data_of(render(tmp_path))["sections"][-1]["remark"] == remark
+    figures = {figure["layout"]["meta"]: figure["data"] for figure in compared}
+    mean = next(trace for trace in figures["Test loss: mean and range by depth (runs)"] if "name" in trace)
+    assert mean["name"] == "νP, depth 3 (2)"
+    assert (mean["x"], mean["y"]) == ([0, 1, 2, 3], pytest.approx([1.5, 1, 5 / 6, 0.75], rel=1e-5))
+    points, line = figures["Final test loss"]
+    assert sorted(points["marker"]["symbol"]) == ["circle", "circle", "circle", "circle-open", "x"]
+    assert line["y"] == pytest.approx([(0.2 + 1.25) / 2, 0.25])
+
+
+def test_every_model_is_compared_where_there_are_more_than_colours(tmp_path: Path) -> None:
+    runs = [
+        RunData(
+            tmp_path,
+            {"step": np.zeros(1), "test/loss": np.ones(1)},
+            {"model": f"rule_{index}", "model.depth": depth},
+            {"status": "completed", "diverged": None},
+        )
+        for index in range(9)
+        for depth in (3, 5)
+    ]
+    figures = {figure["layout"]["meta"]: figure["data"] for figure in comparison(runs)[0]}
+    lines = [trace for trace in figures["Final test loss"] if trace["mode"] == "lines"]
+    assert [trace["name"] for trace in lines] == [f"rule_{index}" for index in range(9)]
+    assert len({trace["line"]["color"] for trace in lines}) == 9
+
+
+def test_the_limits_of_all_optimizers_are_drawn(tmp_path: Path) -> None:
+    for name, momentum in (("a", 0.9), ("b", 0.0)):
+        folder = with_config(written(tmp_path / name), optimizer={"momentum": momentum})
+        (folder / METRICS).write_text("step,lr_x_sharpness\n0,1\n1,2\n")
+        summary = json.loads((folder / SUMMARY).read_text())
+        (folder / SUMMARY).write_text(json.dumps(summary | {"stability_limit": 2 * (1 + momentum)}))
+    figures = [figure for section in data_of(render(tmp_path))["sections"] for figure in section["figures"]]
+    (product,) = [figure for figure in figures if figure["layout"]["meta"].startswith("η·λ")]
+    assert [line["y0"] for line in product["layout"]["shapes"]] == pytest.approx([2, 4, 3.8, 7.6])
+    assert product["layout"]["yaxis"]["autorangeoptions"]["include"] == pytest.approx([0, 2.2 * 3.8])
+
+
 def test_one_group_alone_is_not_compared(tmp_path: Path) -> None:
-    assert comparison(read_all(written(tmp_path / "a"))) == []
+    assert comparison(read_all(written(tmp_path / "a"))) == ([], "")
+
+
+def test_a_run_is_listed_once_whatever_links_to_it_and_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written(tmp_path / "sweep" / "²")
+    (tmp_path / "latest").symlink_to(tmp_path / "sweep")
+    (tmp_path / "sweep" / "above").symlink_to(tmp_path)
+    assert [run.folder for run in read_all(tmp_path)] == [folder]
+    assert len(read_all(tmp_path / "latest")) == 1  # the folder that is asked for may be a link
+    monkeypatch.chdir(folder)
+    assert [run.label for run in read_all(Path())] == ["²"]
+
+
+def test_a_path_that_is_not_utf_8_can_be_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "a\udcff"
+    try:
+        written(folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert write_report(folder).read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_a_run_that_goes_on_is_shown_as_unfinished(tmp_path: Path) -> None:
@@ -259,6 +340,19 @@ def test_the_served_page_is_drawn_anew(address: str, tmp_path: Path) -> None:
     assert len(data_of(fetched(address))["runs"]) == 1
     written(tmp_path / "b", seed=1)
     assert len(data_of(fetched(address))["runs"]) == 2
+
+
+def test_a_reader_that_has_left_is_not_an_error(
+    address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "a")
+    port = int(address.rstrip("/").rpartition(":")[2])
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close at once
+    assert len(data_of(fetched(address))["runs"]) == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_but_the_page_is_served(address: str, tmp_path: Path) -> None:

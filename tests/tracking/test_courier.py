@@ -59,6 +59,40 @@ def test_a_failure_of_the_last_errand_is_kept_and_the_first_failure_counts() -> 
     assert str(courier.failure) == "first"
 
 
+def test_many_slow_errands_are_waited_for_no_longer_than_all_of_them_may_take() -> None:
+    done: list[object] = []
+    courier = Courier("test")
+    for number in range(40):
+        courier.send(lambda number=number: (time.sleep(0.1), done.append(number)), seconds=1)
+    start = time.perf_counter()
+    assert courier.finish(lambda: done.append("last"), seconds=0.35, closing=5)
+    assert 0.3 < time.perf_counter() - start < 2.0
+    assert 0 < len(done) < 20
+    assert done[-1] == "last"
+    assert str(courier.failure) == "it is too slow"
+
+
+def test_a_start_is_waited_for_besides() -> None:
+    done: list[str] = []
+    courier = Courier("test")
+    courier.send(lambda: (time.sleep(0.6), done.append("started")), seconds=10)
+    courier.send(lambda: done.append("row"), seconds=0.3)
+    assert courier.finish(lambda: done.append("last"), seconds=0.3)
+    assert done == ["started", "row", "last"]
+    assert courier.failure is None
+
+
+def test_a_last_errand_that_takes_too_long_is_given_up() -> None:
+    gate = threading.Event()
+    courier = Courier("test")
+    courier.send(lambda: time.sleep(0.2), seconds=5)
+    start = time.perf_counter()
+    assert not courier.finish(gate.wait, seconds=0.3, closing=0.2)
+    assert time.perf_counter() - start < 2.0
+    assert isinstance(courier.failure, TimeoutError)
+    gate.set()
+
+
 def test_a_hanging_errand_is_given_up() -> None:
     gate, done = threading.Event(), []
     courier = Courier("test")

@@ -55,6 +55,13 @@ def test_a_run_that_goes_on_in_its_folder_shows_no_step_twice(tmp_path: Path) ->
     )
 
 
+def test_a_run_that_begins_anew_in_a_folder_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
+    rare = "callbacks.checkpoint.every=1000"
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *WORDS, rare, NO_FIGURE, small=False, then=crash_at(6))
+    assert same_as_csv(trained(tmp_path / "run", *WORDS, rare, NO_FIGURE, "trainer.max_steps=3", small=False))
+
+
 def test_where_it_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(RunFailure, match="TensorBoard is not installed: pip install tensorboard"):

@@ -37,6 +37,10 @@ def test_a_label_tells_the_settings_that_the_name_does_not(overrides: list[str],
 
 def test_a_label_is_no_longer_than_wandb_shows() -> None:
     assert label("a" * 100, [f"x={'b' * 200}"]) == "a" * 100 + " x=" + "b" * (LONGEST - 103)
+    jobs = [label("a" * 100, [f"x={'b' * 200}", f"rate={job}"], f"#{job}") for job in (3, 12)]
+    assert [job.rpartition("b")[2] for job in jobs] == ["… #3", "… #12"]
+    assert {len(job) for job in jobs} == {LONGEST}
+    assert label("a", ["rate=3"], "#3") == "a rate=3"
 
 
 def test_a_single_run_has_no_group_and_a_chosen_name_stays(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def main(words: list[str] | None = None) -> int:
             print(_table(runs, given.group_by, given.metric, csv=given.csv))
         else:
             print(_plot(runs, given))
+        sys.stdout.flush()
+    except BrokenPipeError:  # as with ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say at the end
     except (FileNotFoundError, InvalidInput, RunFailure) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -103,6 +107,8 @@ def _plot(runs: pd.DataFrame, given: argparse.Namespace) -> Path:
         rule = f"it cannot be written ({error.strerror or error}); name another file with --to"
         raise InvalidInput("--to", str(to), rule) from error
     _remark(pooled(drawn, [name for name in (x, hue) if name not in (None, "step")]))
+    lacking = 0 if x == "step" else int(drawn[x].isna().sum())
+    _remark(f"{lacking} of {len(drawn)} completed runs have no {x} and are left out" if lacking else "")
     return path
 
 

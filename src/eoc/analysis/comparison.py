@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
-from eoc.analysis.panels import layout, plain, thinned
-from eoc.analysis.run_data import RunData
-from eoc.analysis.style import FEW, layer_colours
+from eoc.analysis.panels import colours_of, layout, plain, thinned
+from eoc.analysis.run_data import RunData, differing
+from eoc.analysis.style import layer_colours
 from eoc.analysis.summary_figure import NAMES
 
 CURVES = (
@@ -28,11 +28,11 @@ FINAL = (
 MODEL, DEPTH = "model", "model.depth"
 
 
-def comparison(runs: list[RunData]) -> list[dict[str, Any]]:
-    """Return the figures that compare runs by model and depth; none where there is one group alone.
+def comparison(runs: list[RunData]) -> tuple[list[dict[str, Any]], str]:
+    """Return the figures that compare runs by model and depth, and what their means are over beside seeds.
 
-    Lines are means over the runs of a group, bands reach from the lowest to the highest; diverged runs are not in
-    the means of final values and are shown as crosses.
+    Where there is one group alone there are none. Lines are means over the completed runs of a group, bands reach from
+    the lowest to the highest; final values of other runs are shown too, those of diverged ones as crosses.
     """
     groups: dict[tuple[str, int], list[RunData]] = {}
     for run in runs:
@@ -40,19 +40,29 @@ def comparison(runs: list[RunData]) -> list[dict[str, Any]]:
             groups.setdefault((run.settings[MODEL], run.settings[DEPTH]), []).append(run)
     groups = dict(sorted(groups.items()))
     if len(groups) < 2 and len(runs) == len(groups):
-        return []
+        return [], ""
     figures = [_over_steps(groups, *curve) for curve in CURVES]
     figures += [_over_depth(groups, *final) for final in FINAL] if len({depth for _, depth in groups}) > 1 else []
-    return [figure for figure in figures if figure["data"]]
+    others = dict.fromkeys(key for group in groups.values() for key in differing(_averaged(group)) if key != "seed")
+    remark = f"Means over runs that differ in {', '.join(others)} too." if others else ""
+    return [figure for figure in figures if figure["data"]], remark
+
+
+def _averaged(runs: list[RunData]) -> list[RunData]:
+    """The runs that means are over: those that are completed, or before there is one those that go on."""
+    done = [run for run in runs if run.status == "completed"]
+    return done or [run for run in runs if run.status == "unfinished"]
 
 
 def _over_steps(groups: dict[tuple[str, int], list[RunData]], metric: str, title: str, log: bool) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
-    for (key, runs), colour in zip(groups.items(), layer_colours(len(groups)), strict=True):
+    for (key, group), colour in zip(groups.items(), layer_colours(len(groups)), strict=True):
+        runs = [run for run in _averaged(group) if len(run.known(metric)[0])]
         values: dict[float, list[float]] = {}
         for run in runs:
             for step, value in zip(*run.known(metric), strict=True):
                 values.setdefault(float(step), []).append(float(value))
+        values = {step: found for step, found in values.items() if len(found) == len(runs)}
         if not values:
             continue
         steps = np.array(sorted(values))
@@ -73,13 +83,16 @@ def _over_steps(groups: dict[tuple[str, int], list[RunData]], metric: str, title
 
 def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title: str, log: bool) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
-    for colour, model in zip(FEW, sorted({model for model, _ in groups}), strict=False):
+    models = sorted({model for model, _ in groups})
+    for colour, model in zip(colours_of(models), models, strict=True):
         name = NAMES.get(model, model)
         means, points = [], []
         for (other, depth), runs in groups.items():
-            finals = [(run, run.last(metric)) for run in runs if other == model]
+            if other != model:
+                continue
+            finals = [(run, run.last(metric)) for run in runs]
             points += [(depth, value, run) for run, value in finals if value is not None]
-            lasting = [value for run, value in finals if value is not None and run.diverged_at is None]
+            lasting = [value for value in (run.last(metric) for run in _averaged(runs)) if value is not None]
             means += [(depth, float(np.mean(lasting)))] if lasting else []
         if points:
             data.append(
@@ -92,7 +105,7 @@ def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title
                         "color": colour,
                         "size": 7,
                         "opacity": 0.6,
-                        "symbol": ["x" if run.diverged_at is not None else "circle" for _, _, run in points],
+                        "symbol": [_symbol(run) for _, _, run in points],
                     },
                     "hovertemplate": "%{text}: %{y:.5g}<extra></extra>",
                     "legendgroup": name,
@@ -114,6 +127,12 @@ def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title
     figure: dict[str, Any] = {"data": data, "layout": layout(title, "depth (linear layers)", log)}
     figure["layout"]["xaxis"]["tickvals"] = sorted({depth for _, depth in groups})
     return figure
+
+
+def _symbol(run: RunData) -> str:
+    if run.status == "completed":
+        return "circle"
+    return "circle-open" if run.diverged_at is None else "x"
 
 
 def _group(key: tuple[str, int]) -> str:

@@ -31,20 +31,20 @@ def draw_groups(runs: pd.DataFrame, x: str, y: str, hue: str | None, path: Path,
         path: of the figure; its ending chooses the format (png, svg, pdf).
         dots_per_inch: resolution.
     """
-    parts = [("", runs)] if hue is None else [(value, part) for value, part in runs.groupby(hue, sort=True)]
+    parts = [("", runs)] if hue is None else list(runs.groupby(hue, sort=True, dropna=False))
     points = [_points(part, x, y) for _, part in parts]
     means = [value for part in points for value in part.groupby("x")["y"].mean()]
     logarithmic = _is_wide(means) and all((part["y"] > 0).all() for part in points)
     with figure_style():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        axis = figure.subplots()
+        axis, crosses = figure.subplots(), 0
         for row, ((value, part), found, colour) in enumerate(zip(parts, points, _colours(parts), strict=True)):
-            label = f"{value:g}" if isinstance(value, float) else str(value)
-            _band(axis, _estimates(found, logarithmic), label, colour, marker=None if x == "step" else "o")
-            _crosses(axis, part, x, colour, edge=1.0 - 0.03 * row)
+            _band(axis, _estimates(found, logarithmic), _label(value), colour, marker=None if x == "step" else "o")
+            crosses += _crosses(axis, part, x, colour, edge=1.0 - 0.03 * row)
         title = "geometric mean over runs, 95% interval" if logarithmic else "mean over runs, 95% interval"
-        any_diverged = bool((runs["status"] == "diverged").any())
-        axis.set(xlabel=x, ylabel=y, title=title + ", ×: diverged" * any_diverged)
+        hidden = int((runs["status"] == "diverged").sum()) - crosses
+        said = ", ×: diverged" * (crosses > 0) + f", {hidden} diverged left out" * (hidden > 0)
+        axis.set(xlabel=x, ylabel=y, title=title + said)
         places = [place for part in points for place in part["x"].unique()]
         if is_numeric_dtype(pd.Series(places)) and _is_wide(places):
             axis.set_xscale("log")
@@ -78,6 +78,13 @@ def _is_wide(values: list[float]) -> bool:
     return len(values) > 0 and min(values) > 0 and max(values) / min(values) >= WIDE
 
 
+def _label(value: Any) -> str:
+    """A setting's value; one that is null is read as missing."""
+    if pd.isna(value):
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _colours(parts: list[tuple[Any, pd.DataFrame]]) -> list[Any]:
     """Numbers from dark to light, names each with a colour of its own."""
     named = all(isinstance(value, str) for value, _ in parts) and len(parts) <= len(FEW)
@@ -92,9 +99,12 @@ def _band(axis: Axes, curve: list[tuple[Any, Estimate]], label: str, colour: Any
     axis.fill_between(x, low, high, where=bounded, color=colour, alpha=0.2, linewidth=0)
 
 
-def _crosses(axis: Axes, runs: pd.DataFrame, x: str, colour: Any, edge: float) -> None:
-    diverged = runs[runs["status"] == "diverged"]
-    if x == "step" or diverged.empty or not is_numeric_dtype(runs[x]):
-        return
-    height = np.full(len(diverged), edge)
-    axis.plot(diverged[x], height, "x", color=colour, transform=axis.get_xaxis_transform(), clip_on=False)
+def _crosses(axis: Axes, runs: pd.DataFrame, x: str, colour: Any, edge: float) -> int:
+    """Draw diverged runs at the upper edge, and return how many."""
+    if x == "step" or not is_numeric_dtype(runs[x]):
+        return 0
+    diverged = runs.loc[runs["status"] == "diverged", x].dropna()
+    if len(diverged):
+        height = np.full(len(diverged), edge)
+        axis.plot(diverged, height, "x", color=colour, transform=axis.get_xaxis_transform(), clip_on=False)
+    return len(diverged)

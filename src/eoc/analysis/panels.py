@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,11 +121,11 @@ SECTIONS: dict[str, list[Panel]] = {
 }
 
 
-def colours_of(runs: list[RunData]) -> list[str]:
-    """One colour a run: easy to tell apart for a few, in order from dark to light for many."""
-    if len(runs) <= len(FEW):
-        return list(FEW[: len(runs)])
-    return [to_hex(colour) for colour in layer_colours(len(runs))]
+def colours_of(things: Sized) -> list[str]:
+    """One colour a run, or whatever it is: easy to tell apart for a few, in order from dark to light for many."""
+    if len(things) <= len(FEW):
+        return list(FEW[: len(things)])
+    return [to_hex(colour) for colour in layer_colours(len(things))]
 
 
 def figures(runs: list[RunData]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -160,7 +160,8 @@ def _figure(panel: Panel, runs: list[RunData]) -> dict[str, Any]:
                     "meta": index,
                 }
             )
-    marks = [mark for run in runs[:1] if panel.edges for mark in _edge_lines(run)]
+    limits = sorted({run.limit for run in runs}) if panel.edges else []
+    marks = [mark for limit in limits for mark in _edge_lines(limit)]
     marks += [
         _mark("x", run.diverged_at, RED if single else colour, "dot")
         for run, colour in zip(runs, colours_of(runs), strict=True)
@@ -168,7 +169,7 @@ def _figure(panel: Panel, runs: list[RunData]) -> dict[str, Any]:
     ]
     figure: dict[str, Any] = {"data": data, "layout": layout(panel.title, "step t", panel.log, panel.bounds, marks)}
     if panel.edges:
-        figure["layout"]["yaxis"]["autorangeoptions"] = {"include": [0.0, 2.2 * runs[0].limit]}
+        figure["layout"]["yaxis"]["autorangeoptions"] = {"include": [0.0, 2.2 * limits[-1]]}
     return figure
 
 
@@ -188,8 +189,8 @@ def layout(
     }
 
 
-def _edge_lines(run: RunData) -> list[dict[str, Any]]:
-    return [_mark("y", factor * run.limit, colour, "solid") for factor, colour in EDGES]
+def _edge_lines(limit: float) -> list[dict[str, Any]]:
+    return [_mark("y", factor * limit, colour, "solid") for factor, colour in EDGES]
 
 
 def _mark(axis: str, value: float, colour: str, dash: str) -> dict[str, Any]:

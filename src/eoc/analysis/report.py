@@ -10,6 +10,7 @@ import html
 import json
 import math
 import sys
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,9 +48,9 @@ def render(folder: Path | str) -> str:
     runs = read_all(folder)
     differ = differing(runs)
     sections = [{"title": title, "figures": drawn} for title, drawn in figures(runs)]
-    compared = comparison(runs)
+    compared, remark = comparison(runs)
     if compared:
-        sections.append({"title": "Comparison by depth", "figures": compared})
+        sections.append({"title": "Comparison by depth", "remark": remark, "figures": compared})
     data = {
         "runs": [_run(run, colour) for run, colour in zip(runs, colours_of(runs), strict=True)],
         "finals": list(FINALS.values()),
@@ -78,7 +79,7 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
         InvalidInput: if no run lies there.
     """
     path = Path(folder) / REPORT if output is None else Path(output)
-    path.write_text(render(folder), encoding="utf-8")
+    path.write_text(render(folder), encoding="utf-8", errors="replace")
     return path
 
 
@@ -94,13 +95,14 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
                 content = render(folder)
             except InvalidInput as error:
                 content = f"<!doctype html><meta charset='utf-8'><p>{html.escape(str(error))}</p>"
-            body = content.encode()
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
+            body = content.encode(errors="replace")
+            with suppress(ConnectionError):  # the tab was closed meanwhile
+                self.send_response(HTTPStatus.OK)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
             """Say nothing."""

@@ -133,7 +133,7 @@ def _rank(key: str) -> int:
 
 def _natural(folder: Path) -> list[tuple[int, str]]:
     """Order the jobs 0, 1, …, 10 of a sweep as numbers."""
-    return [(int(part) if part.isdigit() else 0, part) for part in folder.parts]
+    return [(int(part) if part.isdecimal() else 0, part) for part in folder.parts]
 
 
 def _read(folder: Path) -> RunData | None:
@@ -151,9 +151,10 @@ def _read(folder: Path) -> RunData | None:
 
 def _label(runs: list[RunData], folder: Path, keys: list[str]) -> None:
     for run in runs:
-        inside = str(run.folder.relative_to(folder))
+        inside = run.folder.relative_to(folder)
         told = [_told(key, run.settings[key]) for key in keys if key in run.settings]
-        run.label = ", ".join(told) if 0 < len(told) <= MOST else (inside if inside != "." else run.folder.name)
+        where = str(inside) if inside != Path() else run.folder.resolve().name
+        run.label = ", ".join(told) if 0 < len(told) <= MOST else where
     labels = [run.label for run in runs]
     for run in runs:
         if labels.count(run.label) > 1:

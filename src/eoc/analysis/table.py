@@ -62,7 +62,7 @@ def read_histories(runs: pd.DataFrame, columns: Sequence[str] | None = None) -> 
 
 
 def run_folders(folder: Path | str) -> Iterator[Path]:
-    """Find the run folders at or below ``folder``.
+    """Find the run folders at or below ``folder``; links to folders below it are not followed, as runs count once.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -73,7 +73,7 @@ def run_folders(folder: Path | str) -> Iterator[Path]:
         yield Path(folder)
         return
     for entry in entries:
-        if entry.is_dir() and entry.name not in ELSEWHERE:
+        if entry.is_dir(follow_symlinks=False) and entry.name not in ELSEWHERE:
             yield from run_folders(entry.path)
 
 

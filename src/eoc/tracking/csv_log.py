@@ -12,6 +12,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from eoc.errors import text
 from eoc.tracking.run_folder import METRICS
 
+DAMAGED = "\ufffd"  # what stands for bytes that are no text
+
 
 class CSVLog(Logger):
     """Writes every row to ``metrics.csv`` as it comes; a new column rewrites the file with a longer header.
@@ -57,13 +59,18 @@ class CSVLog(Logger):
     def resume(self, folder: Path, before: int) -> None:
         """Begin with the rows of another (or the same) run folder whose step is below ``before``.
 
-        A torn last line, of a run that was killed while writing, is left out. Where there are no rows, it says so.
+        A torn last line, of a run that was killed while writing, is left out. Where there are no rows, or damaged
+        ones, it says so.
         """
         rows = _rows(folder / METRICS)
         if not rows and before > 0:
             rank_zero_warn(f"{folder} holds no {METRICS}: that of this run begins at step {before}")
         if rows:
-            self._rewrite(rows[0], [row for row in rows[1:] if row and row[0].isdigit() and int(row[0]) < before])
+            whole = [row for row in rows if not any(DAMAGED in cell for cell in row)]
+            if len(whole) < len(rows):
+                rank_zero_warn(f"{folder / METRICS} is damaged: {len(rows) - len(whole)} of its lines are left out")
+            kept = [row for row in whole[1:] if row and row[0].isdecimal() and int(row[0]) < before]
+            self._rewrite(rows[0], kept if whole[:1] == rows[:1] else [])
 
     def _open(self, new: list[str]) -> None:
         self.finalize("reopened")
@@ -86,5 +93,5 @@ class CSVLog(Logger):
 def _rows(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
-    text = path.read_text()
+    text = path.read_text(errors="replace")
     return list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))

@@ -72,7 +72,8 @@ class TensorBoardLog(Logger):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.folder), purge_step=self._before)
+            # From there on, or from the start, what an earlier run left in the folder does not count.
+            self._writer = SummaryWriter(str(self.folder), purge_step=self._before or 0)
             if self._config:
                 # An indented text is shown as it is.
                 self._writer.add_text("config", "\t" + OmegaConf.to_yaml(self._config).replace("\n", "\n\t"))

@@ -145,7 +145,7 @@ class WandbLog(Logger):
         courier, self._courier = self._courier, None
         if courier is None:
             return None
-        came_back = courier.finish(lambda: self._close(exit_code), seconds=self.patience + CLOSING)
+        came_back = courier.finish(lambda: self._close(exit_code), seconds=self.patience, closing=CLOSING)
         self._say(courier.failure)
         process = service_process()
         if not came_back or (process is not None and process.poll() is not None):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers.logger import Logger
 
 from eoc.tracking.wandb_log import WandbLog
@@ -24,19 +24,25 @@ def describe(loggers: list[Logger], config: DictConfig) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLog):
             if logger.settings["name"] == config.name:
-                logger.settings["name"] = label(config.name, list(HydraConfig.get().overrides.task))
+                hydra = HydraConfig.get()
+                job = "" if OmegaConf.is_missing(hydra.job, "num") else f"#{hydra.job.num}"
+                logger.settings["name"] = label(config.name, list(hydra.overrides.task), job)
             logger.settings["group"] = logger.settings["group"] or sweep_name(config)
 
 
-def label(name: str, overrides: list[str]) -> str:
-    """Return ``name`` with those of the overrides that it does not tell: ``nup-l4 schedule.kappa=2.25``."""
+def label(name: str, overrides: list[str], job: str = "") -> str:
+    """Return ``name`` with those of the overrides that it does not tell: ``nup-l4 schedule.kappa=2.25``.
+
+    Where that is too long the end gives way, and ``job`` tells the jobs of a sweep apart.
+    """
     keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
     told = [
         override
         for key, override in zip(keys, overrides, strict=True)
         if key not in NAMED and key.partition(".")[0] not in SILENT
     ]
-    return " ".join([name, *told])[:LONGEST]
+    whole, end = " ".join([name, *told]), f"… {job}" if job else ""
+    return whole if len(whole) <= LONGEST else whole[: LONGEST - len(end)] + end
 
 
 def sweep_name(config: DictConfig) -> str | None:

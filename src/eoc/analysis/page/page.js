@@ -82,7 +82,7 @@ function settingsOf(index) {
   const open = parent.querySelector("details")?.open ?? false;
   parent.textContent = "";
   const details = make(parent, "details");
-  details.open = many ? open || parent.dataset.used === "yes" : open;
+  details.open = open || parent.dataset.used === "yes";
   parent.dataset.used = "yes";
   make(details, "summary", many ? `Settings and outcome of ${run.label}` : "Settings and outcome");
   const table = make(make(details, "div", "", { class: "scroll" }), "table");
@@ -161,6 +161,7 @@ function layPanels() {
     const parent = document.getElementById("sections");
     make(document.querySelector("nav"), "a", section.title, { href: `#section-${index}` });
     make(parent, "h2", section.title, { id: `section-${index}` });
+    if (section.remark) make(parent, "p", section.remark);
     const grid = make(parent, "div", "", { class: "grid" });
     section.figures.forEach((figure) => {
       const panel = make(grid, "section", "", { class: "panel", "aria-label": figure.layout.meta });
