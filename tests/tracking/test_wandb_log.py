@@ -119,6 +119,22 @@ def test_a_run_that_goes_on_keeps_its_id_and_one_that_crashes_says_so(tmp_path: 
     assert timeless[0] == timeless[1]
 
 
+def test_runs_that_branch_off_a_checkpoint_are_runs_of_their_own(tmp_path: Path) -> None:
+    words = ["callbacks=[checkpoint]", OFFLINE, f"paths.wandb={tmp_path}", "schedule=constant"]
+    trained(tmp_path / "run", *words, "trainer.max_steps=3")
+    checkpoint, longer = tmp_path / "run" / CHECKPOINT, "trainer.max_steps=5"
+    trained(tmp_path / "longer", *words, longer, ckpt_path=checkpoint)
+    for rate in (0.1, 0.2):
+        trained(tmp_path / f"{rate}", *words, longer, f"schedule.rate={rate}", ckpt_path=checkpoint)
+    found = [of_type(records(folder), "run")[0] for folder in offline_runs(tmp_path)]
+    assert len(found) == 4
+    by_rate: dict[float, set[str]] = {}
+    for run in found:
+        by_rate.setdefault(run["config"]["update"]["schedule"]["rate"], set()).add(run["run_id"])
+    assert [len(ids) for ids in by_rate.values()] == [1, 1, 1]  # the first, and what goes on unchanged, are one
+    assert len(set.union(*by_rate.values())) == 3
+
+
 def test_infinite_values_are_logged_alike(tmp_path: Path) -> None:
     words = [NO_FIGURE, "model.activation=abs", "schedule=constant", "schedule.rate=1e30"]
     run = trained(tmp_path / "run", *words, OFFLINE, f"paths.wandb={tmp_path}")

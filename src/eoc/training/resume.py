@@ -44,6 +44,11 @@ class Resumed:
         around = self.path.parent.parent
         return around if (around / METRICS).exists() or not self.run else Path(self.run)
 
+    def branches(self, folder: Path, settings: dict[str, Any], *, in_sweep: bool) -> bool:
+        """Whether the run in ``folder`` is another one that starts from here, as several may."""
+        elsewhere = self.folder.absolute() != folder.absolute()
+        return elsewhere and (in_sweep or bool(self.changes(settings)))
+
     def changes(self, settings: dict[str, Any]) -> list[str]:
         """Say which settings differ now, one ``key: then → now`` each."""
         then, now = _flat(self.settings), _flat(settings)

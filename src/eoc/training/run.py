@@ -122,6 +122,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     checkpoint = (last_checkpoint(kept, folder, trainer.max_steps) if goes_on else None) or config.ckpt_path
     if checkpoint is not None:
         resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
+        branches = resumed.branches(folder, settings, in_sweep=in_sweep())
         if trainer.is_global_zero:
             print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
             for change in resumed.changes(settings):
@@ -129,7 +130,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
                 logger.resume(resumed.folder, before=resumed.step)
-            if isinstance(logger, WandbLog) and logger.name in resumed.loggers:
+            if isinstance(logger, WandbLog) and logger.name in resumed.loggers and not branches:
                 logger.resume(resumed.loggers[logger.name])
             if isinstance(logger, TensorBoardLog):
                 logger.resume(before=resumed.step)
