@@ -99,8 +99,10 @@ def test_a_run_can_be_looked_into(browser: Any, runs: Path, tmp_path: Path) -> N
         shows(loss, [True, False])
         the_axis_becomes_logarithmic_and_linear(panel(page, "Accuracy"))
         hovering_shows_values(page, panel(page, "Sharpness"))
-        page.locator("#settings summary").click()
+        assert page.locator("#settings details").get_attribute("open") is None
+        page.locator("#runs tbody td span[title]").click()
         rows = page.locator("#settings tr").all_text_contents()
+        assert page.locator("#settings details").get_attribute("open") is not None
         assert "model.depth3" in rows
         assert any(row.startswith("summary.parameters") for row in rows)
     picture = imread(tmp_path / "page.png")[..., :3]
