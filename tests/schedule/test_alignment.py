@@ -74,6 +74,17 @@ def test_the_bounds_hold_in_the_unit_of_the_rate_and_do_not_wind_up() -> None:
     assert Alignment(1.0, "absolute", max_rate=0.5).rate(0) == 0.5
 
 
+def test_a_run_that_goes_on_with_another_rate_is_scaled_by_as_much() -> None:
+    before = Alignment(1.0, "absolute", gain=0.5)
+    for t in range(3):
+        before.tell(t, cosine=0.8)
+    same, slower = Alignment(1.0, "absolute", gain=0.5), Alignment(0.01, "absolute", gain=0.5)
+    for after in (same, slower):
+        after.load_state_dict(before.state_dict())
+    assert same.rate(3) == before.rate(3) != 1.0
+    assert slower.rate(3) == pytest.approx(0.01 * before.rate(3), rel=1e-12)
+
+
 @pytest.mark.parametrize("start", [0.05, 1.0])
 def test_on_a_steep_and_narrow_valley_it_holds_the_rate_at_the_edge(start: float) -> None:
     """Walls log cosh on a slope: gradient descent on log cosh starts to bounce at a rate of 2."""

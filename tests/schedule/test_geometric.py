@@ -120,6 +120,8 @@ def test_a_cooldown_of_the_whole_run_and_of_none_of_it() -> None:
     assert [whole.kappa(t) for t in range(4)] == [1.75, 1.5, 1.25, 1.0]
     none = Geometric(kappa=2.0, cooldown=0.0, cooldown_kappa=1.0, total_steps=4)
     assert [none.kappa(t) for t in range(6)] == [2.0] * 6
+    short = Geometric(kappa=2.0, cooldown=0.02, cooldown_kappa=1.0, total_steps=20)  # less than half a step is one
+    assert [short.kappa(t) for t in range(20)] == [2.0] * 19 + [1.0]
 
 
 def test_the_source_is_what_it_asks_for_and_one_of_two() -> None:

@@ -210,9 +210,14 @@ VALUES = [
     ({"model._target_": "banana"}, "model._target_", "there is no such class or function"),
     ({"model._target_": "os.system"}, "model._target_", "it takes none of the keys of model (parameterization, depth"),
     (
-        {"callbacks.curvature.k": 1000},
+        {"callbacks.curvature.k": 300},
         "curvature.max_products",
-        "it must be an integer of at least 1001 where callbacks.curvature.k is 1000.",
+        "it must be an integer of at least 301 where callbacks.curvature.k is 300.",
+    ),
+    (
+        {"callbacks.curvature.k": 75, "model.depth": 2, "model.width": 1},
+        "callbacks.curvature.k",
+        "it must be at most 74, the number of weights",
     ),
     ({"schedule.kappa": -1}, "schedule.kappa", "it must be a finite number above 0"),
     ({"schedule.kappa": 0}, "schedule.kappa", "it must be a finite number above 0"),

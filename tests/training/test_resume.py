@@ -137,6 +137,21 @@ def test_a_finished_run_goes_on_as_a_longer_one(tmp_path: Path) -> None:
     assert written_steps(tmp_path / "short") == list(range(6))  # the shorter one is left as it was
 
 
+def test_features_are_not_compared_with_those_of_other_examples(tmp_path: Path) -> None:
+    trained(tmp_path / "short", *RUN, "schedule=constant", "trainer.max_steps=5")
+    checkpoint = tmp_path / "short" / CHECKPOINT
+    with pytest.raises(InvalidInput, match=r"features of other training examples; .* remove .*~callbacks\.features"):
+        trained(tmp_path / "other", *RUN, "schedule=constant", "dataset.n_test=41", ckpt_path=checkpoint)
+    without = [*RUN, "schedule=constant", "dataset.n_test=41", "~callbacks.features"]
+    trained(tmp_path / "less", *without, ckpt_path=checkpoint)
+
+
+def test_lightnings_own_checkpoints_can_be_kept_too(tmp_path: Path) -> None:
+    own = "+callbacks.mine={_target_: pytorch_lightning.callbacks.ModelCheckpoint, every_n_train_steps: 4, dirpath: %s}"
+    trained(tmp_path / "run", *RUN, "schedule=constant", own % (tmp_path / "new" / "folder"))
+    assert list((tmp_path / "new" / "folder").glob("*.ckpt"))
+
+
 def test_the_random_states_come_back(tmp_path: Path) -> None:
     def drawing(drawn: dict[int, Any], stop: int = -1) -> Any:
         """Draw behind every step, as a user's callback may."""

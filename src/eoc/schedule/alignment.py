@@ -96,12 +96,15 @@ class Alignment(Scaled):
         return self._current
 
     def _measured(self) -> dict[str, Any]:
-        return {**super()._measured(), "current_rate": self._current, "told_step": self._told_step}
+        own = {"current_rate": self._current, "first_rate": self.base_rate, "told_step": self._told_step}
+        return {**super()._measured(), **own}
 
     def _restore(self, measured: dict[str, Any]) -> None:
         unit = measured.get("unit", self.unit)
         if unit != self.unit:
             raise InvalidInput("unit", self.unit, f"the present rate of the run is in the unit {unit}; keep it")
         super()._restore(measured)
-        self._current = clip(measured["current_rate"], self.min_rate, self.max_rate)
+        # A run that goes on with another rate is scaled by as much.
+        factor = self.base_rate / measured.get("first_rate", self.base_rate)
+        self._current = clip(factor * measured["current_rate"], self.min_rate, self.max_rate)
         self._told_step = measured["told_step"]

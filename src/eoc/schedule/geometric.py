@@ -99,18 +99,18 @@ class Geometric(Schedule):
         self._told_step = step
 
     def kappa(self, step: int) -> float:
-        """Return κ_t: κ, then over the last N = round(cooldown·T) steps a line to ``cooldown_kappa``.
+        """Return κ_t: κ, then over the last N = round(cooldown·T) steps, 1 at least, a line to ``cooldown_kappa``.
 
         κ_t = κ + (cooldown_kappa − κ)·min(1, (t − (T − N) + 1)/N) for t ≥ T − N.
 
         Args:
             step: t, from 0.
         """
-        if self.total_steps is None:
+        if self.total_steps is None or self.cooldown == 0:
             return self.base_kappa
-        length = round(self.cooldown * self.total_steps)
+        length = max(1, round(self.cooldown * self.total_steps))
         into = step - (self.total_steps - length) + 1
-        if length == 0 or into <= 0:
+        if into <= 0:
             return self.base_kappa
         progress = min(1.0, into / length)
         return (1 - progress) * self.base_kappa + progress * self.cooldown_kappa

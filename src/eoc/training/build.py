@@ -25,6 +25,7 @@ from eoc.model import LOSSES, MLP, cross_entropy
 from eoc.training.callbacks.base import Measurement
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.module import EdgeOfChaosModule
+from eoc.training.past import in_sweep
 
 _LENGTH = "trainer.max_steps sets the length of a run; leave it out"
 _CLIPPED = "an update is the learning rate times the gradient; leave it out"
@@ -157,7 +158,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         _check_trainer(node)
     checkpoints = any(isinstance(callback, Checkpoint) for callback in callbacks)
     try:
-        return make("trainer", node, callbacks=callbacks, logger=loggers or False, enable_checkpointing=checkpoints)
+        made = make("trainer", node, callbacks=callbacks, logger=loggers or False, enable_checkpointing=checkpoints)
+        return _alone_in_sweep(made)
     except InvalidInput:
         raise
     except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:
@@ -190,6 +192,17 @@ def _check_trainer(node: DictConfig) -> None:
     integer("num_sanity_val_steps", node.get("num_sanity_val_steps", 0), minimum=-1)
     for key in ("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"):
         boolean(key, node.get(key, False))
+
+
+def _alone_in_sweep(trainer: Trainer) -> Trainer:
+    """Refuse processes that Lightning would start for a sweep's job: each would run the whole sweep's command."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if in_sweep() and trainer.world_size > 1 and environment and not environment.creates_processes_externally:
+        rule = "a job of a sweep is one process, unless the launcher starts more (hydra/launcher=slurm with"
+        raise InvalidInput(
+            "trainer.devices", trainer.num_devices, f"{rule} hydra.launcher.tasks_per_node); run it without -m"
+        )
+    return trainer
 
 
 def _is_launched() -> bool:

@@ -109,14 +109,14 @@ class Doorkeeper(Callback):
             HydraConfig.instance().set_config(config)  # as above; Hydra sets it for each job alone
             check_sweep(config)
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
-            if not _is_grid(config):
+            if not is_grid(config):
                 from eoc.training.sweep.study import begin  # imported by a search alone
 
                 begin(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Say what became of the jobs of a search; a grid says it itself, also when it is interrupted."""
-        if not _is_grid(config):
+        if not is_grid(config):
             from eoc.training.sweep.search import conclude  # which needs this module
 
             with one_sentence():
@@ -163,7 +163,8 @@ def _check_flags(arguments: list[str]) -> None:
         raise InvalidInput("--experimental-rerun", rerun, "it must be the config.pickle that a run has left")
 
 
-def _is_grid(config: DictConfig) -> bool:
+def is_grid(config: DictConfig) -> bool:
+    """Whether a sweep is a grid, which looks after its jobs itself, and not a search."""
     return str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper")
 
 

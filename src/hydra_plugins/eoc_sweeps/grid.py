@@ -78,4 +78,5 @@ class GridSweeper(BasicSweeper):
 def _placed(job: Job, folder: Path) -> list[str]:
     """Name the folder that was found for a job, however the launcher numbers it."""
     assert job.folder is not None
-    return [*job.overrides, f"hydra.sweep.subdir='{job.folder.relative_to(folder)}'"]
+    where = job.folder.relative_to(folder) if job.folder.is_relative_to(folder) else job.folder
+    return [*job.overrides, f"hydra.sweep.subdir='{where}'"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,36 @@ class ProcessLauncher(JoblibLauncher):
         from hydra_plugins.hydra_joblib_launcher._core import process_joblib_cfg
         from joblib import Parallel, delayed
 
-        from eoc.training.sweep.worker import run
+        from eoc.training.door import is_grid
+        from eoc.training.sweep.worker import lost, run
 
-        assert self.config is not None
+        config, context = self.config, self.hydra_context
+        assert config is not None
+        assert context is not None
         setup_globals()
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+        Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         self.joblib["backend"] = "loky"
         process_joblib_cfg(self.joblib)
         options = ",".join(f"{key}={value}" for key, value in self.joblib.items())
         log.info(
-            "Joblib.Parallel(%s) is launching %d jobs into %s", options, len(job_overrides), self.config.hydra.sweep.dir
+            "Joblib.Parallel(%s) is launching %d jobs into %s", options, len(job_overrides), config.hydra.sweep.dir
         )
         jobs = list(enumerate(map(list, job_overrides), start=initial_job_idx))
         for number, overrides in jobs:
             log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
-        kit = cloudpickle.dumps((self.hydra_context, self.config, self.task_function, Singleton.get_state()))
-        return Parallel(**self.joblib)(delayed(run)(kit, number, overrides) for number, overrides in jobs)
+        kit = cloudpickle.dumps((context, config, self.task_function, Singleton.get_state()))
+        try:
+            return Parallel(**self.joblib)(delayed(run)(kit, number, overrides) for number, overrides in jobs)
+        except BrokenProcessPool:  # a process was killed, and took the others with it
+            if is_grid(config):  # which goes on itself
+                raise
+
+        def alone(number: int, overrides: list[str]) -> JobReturn:
+            try:
+                (returned,) = Parallel(**self.joblib)([delayed(run)(kit, number, overrides)])
+            except BrokenProcessPool:
+                returned = lost(context, config, overrides)
+            return returned
+
+        return [alone(*job) for job in jobs]  # those that ended before have their results and cost nothing

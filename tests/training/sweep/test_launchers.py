@@ -60,6 +60,25 @@ def test_a_process_that_is_killed_takes_no_other_job_with_it(tmp_path, launcher)
 
 
 @pytest.mark.slow
+def test_a_search_survives_a_process_that_is_killed(tmp_path):
+    search = (
+        *("hydra/sweeper=best_rate", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=3", "schedule=constant"),
+        *(
+            "hydra/launcher=joblib",
+            "hydra.launcher.n_jobs=2",
+            "+hydra.sweeper.params={schedule.rate: 1.0, seed: 'choice(0, 1)'}",
+        ),
+        "+callbacks.saboteur={_target_: saboteur.Saboteur, seed: 1}",
+    )
+    done = swept(tmp_path, *search)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "2 jobs: 1 completed, 1 failed" in done.stdout, done.stdout + done.stderr
+    assert re.search(r"^best +seed=0: 0\.\d+$", done.stdout, re.MULTILINE)
+    assert (seeds(tmp_path, SUMMARY), seeds(tmp_path, FAILED)) == ({0}, {1})
+
+
+@pytest.mark.slow
 def test_a_search_finds_the_rate_that_does_not_diverge_and_goes_on_without_repeating_a_job(tmp_path):
     search = (
         *("hydra/sweeper=best_rate", "hydra.sweeper.n_trials=6", "hydra/sweeper/sampler=random", "schedule=constant"),

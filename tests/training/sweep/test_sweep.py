@@ -175,6 +175,42 @@ def test_without_resume_a_finished_folder_is_refused_and_stays_finished(sweep, t
     assert sweep("seed=0,1")[0] == 0
 
 
+def test_without_resume_a_folder_that_was_cut_off_is_refused_and_kept(sweep, tmp_path, monkeypatch):
+    sabotage(monkeypatch, 0, lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    sweep("seed=0")
+    monkeypatch.undo()
+    (folder,) = folders(tmp_path).values()
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    code, out, _ = sweep("seed=0,1", "sweep.resume=false")
+    assert code == 2
+    assert f"failed    seed=0: {folder} holds a run that was cut off, and sweep.resume is false" in out
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == kept
+
+
+def test_different_jobs_for_one_folder_are_refused(sweep, tmp_path):
+    code, out, _ = sweep("model.depth=3,4", "seed=0,1", "hydra.sweep.subdir=depth${model.depth}")
+    assert code == 2
+    assert "4 jobs: 2 completed, 2 failed" in out
+    said = "hydra.sweep.subdir=depth3 is not possible: it is the folder of a job of other settings too"
+    assert f"failed    model.depth=3 seed=1: {said}" in out
+    assert len(folders(tmp_path)) == 1  # both of seed 0
+
+
+@pytest.mark.parametrize(("subdir", "places"), [("${hydra.job.num}", ["0", "1"]), ("ABOVE/${seed}", ["0", "1"])])
+def test_hydras_own_names_of_folders_can_be_used(sweep, tmp_path, subdir, places):
+    above = tmp_path / "elsewhere"
+    code, out, _ = sweep("seed=0,1", f"hydra.sweep.subdir={subdir.replace('ABOVE', str(above))}")
+    assert code == 0, out
+    root = above if "ABOVE" in subdir else tmp_path / "sweep"
+    assert sorted(path.parent.name for path in root.glob(f"*/{SUMMARY}")) == places
+
+
+def test_a_job_of_a_sweep_starts_no_processes(sweep):
+    code, out, _ = sweep("seed=0", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    assert code == 2
+    assert "trainer.devices=2 is not possible: a job of a sweep is one process, unless the launcher starts more" in out
+
+
 def test_a_folder_with_another_finished_run_is_not_taken_for_ones_own(sweep):
     assert sweep("seed=0", "hydra.sweep.subdir=same")[0] == 0
     assert sweep("seed=0", "hydra.sweep.subdir=same")[0] == 0

@@ -28,6 +28,7 @@ class InPlace(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         file = Path(path)
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(buffer.getbuffer())
         except OSError as error:
             with suppress(OSError):

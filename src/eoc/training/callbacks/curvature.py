@@ -48,6 +48,9 @@ class CurvatureCallback(Measurement):
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Make probes of its own."""
+        weights = sum(weight.numel() for weight in module.network.parameters())
+        if self.k > weights:
+            raise InvalidInput("callbacks.curvature.k", self.k, f"it must be at most {weights}, the number of weights")
         with under("curvature"):  # their settings are there
             self._probes = {"sharpness": module.make_probe(k=1)}
             try:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eoc.errors import RunFailure
+from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import FAILED, LOCK, Damaged, has_result, read_settings
+from eoc.tracking.run_folder import FAILED, LOCK, SETTINGS, Damaged, has_result, read_settings
+from eoc.training.door import sentence
 from eoc.training.past import taken_by_another
 from eoc.training.sweep.jobs import WITH_RESULT, Job, is_finished, outcome
 from eoc.training.sweep.report import report
@@ -26,17 +27,20 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
         jobs: all of its jobs.
         launch: runs some of them, in whatever processes; returns when they have ended, raises if a process died.
         folder: of the sweep.
-        resume: leave finished jobs as they are; False refuses to run them, and leaves them as they are all the same.
+        resume: leave finished jobs as they are, and go on with those that were cut off; False refuses to run either,
+            and leaves them as they are all the same.
         planning: s that it took to compose the jobs.
 
     Raises:
         RunFailure: if a job failed or is missing.
     """
-    own, twins = _apart(jobs)
+    own, twins = _apart(jobs, folder)
     before = {job.number for job in own if resume and is_finished(job)}
     for job in own:
         if job.refusal is None and job.number not in before and job.folder and has_result(job.folder):
             job.refusal = _in_the_way(job, job.folder)
+        elif job.refusal is None and not resume and job.folder and _is_cut_off(job.folder):
+            job.refusal = f"{job.folder} holds a run that was cut off, and sweep.resume is false"
     busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
     left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
     left.sort(key=lambda job: (job.folder or folder).exists())  # those that ended a process before come last
@@ -68,13 +72,25 @@ def _in_the_way(job: Job, folder: Path) -> str:
     return str(taken_by_another(folder))
 
 
-def _apart(jobs: Sequence[Job]) -> tuple[list[Job], int]:
-    """Keep the first of the jobs that share a folder; return how many others there are."""
+def _is_cut_off(folder: Path) -> bool:
+    return (folder / SETTINGS).exists() and not (folder / FAILED).exists()
+
+
+def _apart(jobs: Sequence[Job], sweep: Path) -> tuple[list[Job], int]:
+    """Keep the first of the jobs that are the same; return how many others there are. Others' folders are refused."""
     first: dict[Path, Job] = {}
+    own = []
     for job in jobs:
-        if job.folder is not None:
-            first.setdefault(job.folder, job)
-    own = [job for job in jobs if job.folder is None or first[job.folder] is job]
+        if job.folder is None:
+            own.append(job)
+            continue
+        there = first.setdefault(job.folder, job)
+        if there is job or there.identity != job.identity:
+            own.append(job)
+        if there.identity != job.identity:
+            where = job.folder.relative_to(sweep) if job.folder.is_relative_to(sweep) else job.folder
+            rule = f"it is the folder of a job of other settings too ({there.words}); leave it out, or tell them apart"
+            job.folder, job.refusal = None, sentence(InvalidInput("hydra.sweep.subdir", str(where), rule), [])
     return own, len(jobs) - len(own)
 
 
@@ -86,7 +102,7 @@ def _launch(jobs: list[Job], launch: Launch) -> None:
         start = time.time()
         try:
             launch(jobs)
-            _record_lost(jobs)
+            record_lost(jobs)
             return
         except Exception:
             left = [job for job in jobs if not _ended(job)]
@@ -96,11 +112,11 @@ def _launch(jobs: list[Job], launch: Launch) -> None:
         for job in suspects:
             with suppress(Exception):
                 launch([job])
-            _record_lost([job])
+            record_lost([job])
         jobs = [job for job in left if job not in suspects]
 
 
-def _record_lost(jobs: Sequence[Job]) -> None:
+def record_lost(jobs: Sequence[Job]) -> None:
     """Record the end of those that a launcher has done with and that left neither a result nor an error."""
     for job in jobs:
         if not _ended(job) and outcome(job).status != "running":

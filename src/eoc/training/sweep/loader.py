@@ -72,7 +72,10 @@ class RememberingLoader(ConfigLoader):
         """Set what Hydra says in a config about its overrides."""
         from_sweep = [override for override in parsed if override.is_hydra_override()]
         task = [override for override in parsed if not override.is_hydra_override()]
-        said = [*master_config.hydra.overrides.hydra, *(override.input_line for override in from_sweep)]
+        # as they were written: a job's number, for one, is not known yet
+        before = OmegaConf.to_container(master_config.hydra.overrides.hydra, resolve=False)
+        assert isinstance(before, list)
+        said = [*before, *(override.input_line for override in from_sweep)]
         config.hydra.overrides.hydra = said
         config.hydra.overrides.task = [override.input_line for override in task]
         style = config.hydra.job.config.override_dirname

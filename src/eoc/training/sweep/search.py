@@ -25,12 +25,16 @@ def conclude(folder: Path) -> None:
         RunFailure: if a job failed or is missing.
     """
     jobs = []
-    for number, path in enumerate(sorted(path.parent for path in folder.glob(f"**/{SETTINGS}"))):
+    # One whose settings were refused has nothing but its failure.
+    begun = {path.parent for name in (SETTINGS, FAILED) for path in folder.glob(f"**/{name}")}
+    for number, path in enumerate(sorted(begun)):
         job = Job(number, [], path, words=path.name)
         try:
             job.identity = read_settings(path)["identity"]
         except Damaged as error:
             job.refusal = str(error)
+        except FileNotFoundError:
+            pass
         jobs.append(job)
     outcomes = {job.number: outcome(job) for job in jobs}
     print(report(jobs, outcomes, set(), 0, folder, 0.0), flush=True)

@@ -6,11 +6,13 @@ import pickle
 
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from eoc.training.sweep.settings import expect_our_launchers
+from eoc.training.sweep.drive import record_lost
+from eoc.training.sweep.jobs import plan
+from eoc.training.sweep.settings import expect_our_launchers, worst
 
 _unpacked: tuple[bytes, HydraContext, DictConfig, TaskFunction] | None = None  # of the sweep served last
 
@@ -36,6 +38,14 @@ def run(kit: bytes, number: int, overrides: list[str]) -> JobReturn:
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
+
+
+def lost(context: HydraContext, config: DictConfig, overrides: list[str]) -> JobReturn:
+    """Record that the process of a search's job was killed, and return what such a job is worth."""
+    record_lost(plan([overrides], lambda words: context.config_loader.load_sweep_config(config, words)))
+    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    returned.return_value = worst(config)
+    return returned
 
 
 def _unpack(kit: bytes) -> tuple[HydraContext, DictConfig, TaskFunction]:
