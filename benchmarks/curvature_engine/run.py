@@ -30,6 +30,7 @@ from figures import draw
 from methods import ALTERNATIVES, METHODS, PEERS, Clock, Problem, products_table, reference, timed
 from torch import Tensor
 
+from eoc.analysis.claims.documents import fill
 from eoc.data import mnist
 from eoc.dynamics.curvature import CurvatureTracker, critical_sharpness
 from eoc.model import MLP
@@ -270,13 +271,15 @@ def main() -> None:
     draw(results, options.out, suffix)
     print(report.markdown(results))
     if options.publish:
-        docs = HERE.parents[1] / "docs"
+        root = HERE.parents[1]
+        docs = root / "docs"
         page = docs / f"curvature{suffix}.md"
         shutil.copy(path, HERE)
         report.write(results, page)
         for figure in options.out.glob("*.png"):
             if f"images/{figure.name}" in page.read_text():
                 shutil.copy(figure, docs / "images")
+        fill(docs / "curvature.md", root / "results")  # what its sentences say
 
 
 if __name__ == "__main__":

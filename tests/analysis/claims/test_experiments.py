@@ -60,6 +60,19 @@ def test_depth_curvature_judges_exponents_and_spread():
         assert verdicts(depth_curvature.claims(few))["nup_spread"] == UNKNOWN
 
 
+def test_of_several_widths_the_middle_one_is_judged_and_the_others_are_remarked_on():
+    cells = pd.concat([grid(["ntp", "nup_growth_0"]).assign(**{"model.width": width}) for width in (128, 32, 64)])
+    cells["sharpness"] = cells["model.depth"] ** (cells["model.width"] / 64.0) * (1 + 0.1 * cells["seed"])
+    short = cells[(cells["model.width"] != 32) | (cells["model.depth"] < 17)]
+    found = {claim.name: claim for claim in depth_curvature.claims(short)}
+    assert found["ntp_grows"].measured.value == pytest.approx(2.0)  # of 64 and 128, which go as deep
+    found = {claim.name: claim for claim in depth_curvature.claims(cells)}
+    assert found["ntp_grows"].measured.value == pytest.approx(1.0)
+    remark = found["nup_growth_0_spread"].remark
+    said = [part.partition(": ")[0] for part in remark.split("; ")]
+    assert said == ["m = 32, depths 3 to 17", "m = 128, depths 3 to 17"]
+
+
 def test_an_activation_of_ones_own_is_judged_like_the_named_ones():
     cells = grid(["nup"], sharpness=1.0).assign(**{"model.activation": "(0.3, 0.6)"})
     cells["sharpness"] = cells["model.depth"] ** 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -165,6 +166,19 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: s
     claims = json.loads((RESULTS / "digits" / CLAIMS).read_text())["claims"]
     shown = [claim for claim in claims if name != "README.md" or claim["source"] in (READ, COMPANION)]
     assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
+
+
+def test_what_the_curvature_page_says_is_what_the_bench_measured(tmp_path: Path) -> None:
+    root = tmp_path / "here"
+    (root / "benchmarks").mkdir(parents=True)
+    (root / "benchmarks" / "curvature_engine").symlink_to(RESULTS.parent / "benchmarks" / "curvature_engine")
+    page = root / "curvature.md"
+    text = (RESULTS.parent / "docs" / "curvature.md").read_text()
+    page.write_text(text)
+    assert not fill(page, root / "results")
+    page.write_text(re.sub(r"(<!--= shown\(cost.*?-->)[^<]*", r"\g<1>0", text))
+    assert fill(page, root / "results")
+    assert page.read_text() == text
 
 
 @pytest.mark.parametrize("mark", ["<!-- claims: nosuch -->", "<!-- compare: digits, nosuch -->"])

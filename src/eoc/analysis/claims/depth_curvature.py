@@ -76,7 +76,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     ):
         measured = _growth_of_spread(_curve(cells, model))
         others = {
-            width: _growth_of_spread(part)
+            f"m = {width}, depths {_ends(part)}": _growth_of_spread(part)
             for width, part in _relu(cells, model).groupby("model.width")
             if width != _usual(_relu(cells, model)["model.width"])
         }
@@ -88,7 +88,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"ratio of standard deviations of log λ_0, deepest to shallowest, {'≤' if low == 0 else '≥'} 2",
                 measured,
                 judge(measured, low, high, slack=0.5),
-                "; ".join(f"m = {width}, up to a smaller depth: {other}" for width, other in others.items()),
+                "; ".join(f"{which}: {other}" for which, other in others.items()),
             )
         )
     return found
@@ -116,8 +116,13 @@ def figure(cells: pd.DataFrame) -> Figure:
 
 
 def _usual(widths: pd.Series) -> float:
-    """The width with the most runs: of νP the one that goes furthest."""
-    return widths.mode().min()
+    """The width with the most runs: of νP the one that goes furthest. Of several the middle one."""
+    most = widths.mode()
+    return float(most.iloc[len(most) // 2]) if len(most) else np.nan
+
+
+def _ends(part: pd.DataFrame) -> str:
+    return f"{part['model.depth'].min()} to {part['model.depth'].max()}"
 
 
 def _widths(part: pd.DataFrame) -> list[str]:

@@ -2,7 +2,8 @@
 
 A document writes a number with the Python expression that it comes from, in a comment that Markdown does not show:
 ``falls by <!--= shown(measured("mnist", "lr_transfer", "nup_drift").value, 1) -->−1.4<!--/--> octaves``. Expressions
-know `measured`, `cells` and `shown`, numpy as ``np``, and ``MAIN``, the three data sets of 200 to 300 images.
+know `measured`, `cells`, `shown`, and `bench`, `cost` and `error` for the curvature engine's measurements, numpy as
+``np``, and ``MAIN``, the three data sets of 200 to 300 images.
 """
 
 from __future__ import annotations
@@ -51,6 +52,28 @@ class Results:
         frame: pd.DataFrame = self._read[dataset, table].copy()
         return frame
 
+    def bench(self, file: str, *keys: str) -> Any:
+        """A value of ``benchmarks/curvature_engine/<file>.json``, beside the results, by the keys that lead to it."""
+        if (file, "") not in self._read:
+            path = self._folder.parent / "benchmarks" / "curvature_engine" / f"{file}.json"
+            self._read[file, ""] = json.loads(path.read_text())
+        value = self._read[file, ""]
+        for key in keys:
+            value = value[key]
+        return value
+
+    def cost(self, file: str, phase: str, method: str) -> float:
+        """Median cost of a method of the bench in a phase (``edge_of_stability`` or ``catapult``), in gradients."""
+        summary = self.bench(file, phase, "summary")
+        found: float = {**summary["methods"], **summary["peers"]}[method]["gradients_median"]
+        return found
+
+    def error(self, file: str, phase: str, method: str) -> float:
+        """Largest relative error of a method of the bench in a phase."""
+        summary = self.bench(file, phase, "summary")
+        found: float = {**summary["methods"], **summary["peers"]}[method]["error_worst"]
+        return found
+
 
 def shown(values: float | Iterable[float], digits: int = 0, sign: bool = False) -> str:
     """Write a number with so many decimals, and of several the smallest and the largest: "1.3 to 1.4".
@@ -74,7 +97,8 @@ def filled(text: str, folder: Path) -> str:
         InvalidInput: an expression cannot be computed, or begins a line, which Markdown would take for HTML.
     """
     results = Results(folder)
-    names = {"measured": results.measured, "cells": results.cells, "shown": shown, "np": np, "MAIN": MAIN}
+    of_benches = {"bench": results.bench, "cost": results.cost, "error": results.error}
+    names = {"measured": results.measured, "cells": results.cells, **of_benches, "shown": shown, "np": np, "MAIN": MAIN}
 
     def number(match: re.Match[str]) -> str:
         if match.start() == 0 or text[match.start() - 1] == "\n":
