@@ -171,6 +171,18 @@ def test_means_are_over_completed_runs_and_say_what_they_pool(tmp_path: Path) ->
     assert line["y"] == pytest.approx([(0.2 + 1.25) / 2, 0.25])
 
 
+def test_where_no_run_is_completed_those_that_were_stopped_are_averaged(tmp_path: Path) -> None:
+    for depth in (3, 5):
+        for seed in range(3):
+            folder = written(tmp_path / f"{depth}-{seed}", depth=depth, seed=seed)
+            summary = json.loads((folder / SUMMARY).read_text())
+            (folder / SUMMARY).write_text(json.dumps(summary | {"status": "stopped"}))
+            if seed == 2:
+                (folder / SUMMARY).unlink()
+    figures = {figure["layout"]["meta"]: figure["data"] for figure in comparison(read_all(tmp_path))[0]}
+    assert figures["Final test loss"][1]["y"] == pytest.approx([0.75, 0.75])
+
+
 def test_every_model_is_compared_where_there_are_more_than_colours(tmp_path: Path) -> None:
     runs = [
         RunData(

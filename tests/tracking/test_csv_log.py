@@ -106,17 +106,24 @@ def test_a_torn_last_row_is_no_row(opened: Opener, torn: str, tmp_path: Path) ->
     assert text(folder).count("\n") == 12
 
 
-@pytest.mark.parametrize(("line", "steps"), [(1, []), (3, [0, 2])])
-def test_damaged_lines_are_left_out_with_a_word(opened: Opener, line: int, steps: list[int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "steps", "said"),
+    [(1, [], "that of this run begins at step 3"), (3, [0, 2], "1 of its lines are left out")],
+)
+def test_damaged_lines_are_left_out_with_a_word(
+    opened: Opener, line: int, steps: list[int], said: str, tmp_path: Path
+) -> None:
     written(opened(tmp_path), 3)
     lines = (tmp_path / METRICS).read_bytes().splitlines(keepends=True)
     lines[line - 1] = lines[line - 1][:-1] + b"\xff\n"
     (tmp_path / METRICS).write_bytes(b"".join(lines))
     log = opened(tmp_path)
-    with pytest.warns(UserWarning, match=r"metrics\.csv is damaged: 1 of its lines are left out"):
+    with pytest.warns(UserWarning, match=rf"metrics\.csv is damaged: {said}"):
         log.resume(tmp_path, before=3)
     log.log_metrics({"a": 5}, step=3)
-    assert read_metrics(tmp_path)["step"] == [*steps, 3]
+    columns = read_metrics(tmp_path)
+    assert columns["step"] == [*steps, 3]
+    assert set(columns) - {"b"} == {"step", "a"}
 
 
 def test_where_nothing_was_written_there_is_nothing_to_take(opened: Opener, tmp_path: Path) -> None:

@@ -119,6 +119,14 @@ def test_a_run_that_goes_on_keeps_its_id_and_one_that_crashes_says_so(tmp_path: 
     assert timeless[0] == timeless[1]
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "geometric"])
+def test_a_longer_run_is_the_same_whatever_follows_from_its_length(schedule: str, tmp_path: Path) -> None:
+    words = ["callbacks=[checkpoint]", OFFLINE, f"paths.wandb={tmp_path}", f"schedule={schedule}"]
+    trained(tmp_path / "run", *words, "trainer.max_steps=3")
+    trained(tmp_path / "longer", *words, "trainer.max_steps=5", ckpt_path=tmp_path / "run" / CHECKPOINT)
+    assert len({of_type(records(folder), "run")[0]["run_id"] for folder in offline_runs(tmp_path)}) == 1
+
+
 def test_runs_that_branch_off_a_checkpoint_are_runs_of_their_own(tmp_path: Path) -> None:
     words = ["callbacks=[checkpoint]", OFFLINE, f"paths.wandb={tmp_path}", "schedule=constant"]
     trained(tmp_path / "run", *words, "trainer.max_steps=3")

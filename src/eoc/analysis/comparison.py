@@ -31,8 +31,9 @@ MODEL, DEPTH = "model", "model.depth"
 def comparison(runs: list[RunData]) -> tuple[list[dict[str, Any]], str]:
     """Return the figures that compare runs by model and depth, and what their means are over beside seeds.
 
-    Where there is one group alone there are none. Lines are means over the completed runs of a group, bands reach from
-    the lowest to the highest; final values of other runs are shown too, those of diverged ones as crosses.
+    Where there is one group alone there are none. Lines are means over the completed runs of a group (where there is
+    none, over stopped or unfinished ones), bands reach from the lowest to the highest. Final values of the other runs are
+    shown too, those of diverged ones as crosses.
     """
     groups: dict[tuple[str, int], list[RunData]] = {}
     for run in runs:
@@ -49,9 +50,11 @@ def comparison(runs: list[RunData]) -> tuple[list[dict[str, Any]], str]:
 
 
 def _averaged(runs: list[RunData]) -> list[RunData]:
-    """The runs that means are over: those that are completed, or before there is one those that go on."""
-    done = [run for run in runs if run.status == "completed"]
-    return done or [run for run in runs if run.status == "unfinished"]
+    """The runs that means are over: the completed ones; where there is none those that were stopped, or that go on."""
+    for status in ("completed", "stopped", "unfinished"):
+        if found := [run for run in runs if run.status == status]:
+            return found
+    return []
 
 
 def _over_steps(groups: dict[tuple[str, int], list[RunData]], metric: str, title: str, log: bool) -> dict[str, Any]:

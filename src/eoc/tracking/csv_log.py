@@ -67,10 +67,12 @@ class CSVLog(Logger):
             rank_zero_warn(f"{folder} holds no {METRICS}: that of this run begins at step {before}")
         if rows:
             whole = [row for row in rows if not any(DAMAGED in cell for cell in row)]
+            if whole[:1] != rows[:1]:
+                rank_zero_warn(f"{folder / METRICS} is damaged: that of this run begins at step {before}")
+                return
             if len(whole) < len(rows):
                 rank_zero_warn(f"{folder / METRICS} is damaged: {len(rows) - len(whole)} of its lines are left out")
-            kept = [row for row in whole[1:] if row and row[0].isdecimal() and int(row[0]) < before]
-            self._rewrite(rows[0], kept if whole[:1] == rows[:1] else [])
+            self._rewrite(rows[0], [row for row in whole[1:] if row and row[0].isdecimal() and int(row[0]) < before])
 
     def _open(self, new: list[str]) -> None:
         self.finalize("reopened")

@@ -27,7 +27,7 @@ from eoc.tracking.wandb_service import (
 
 MODES = ("offline", "online", "disabled")
 STARTING = 10.0  # s that W&B's service may take to start on a busy machine
-CLOSING = 2.0  # s that it may take to close a run, beside what the server takes
+CLOSING = 2.0  # s that it may take to close a run, beyond the patience that it and the last rows have
 GATHERED = 1.0  # s over which rows are gathered: one by one they cost a run of short steps twice as much
 
 

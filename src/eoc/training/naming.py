@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import Logger
 
 from eoc.tracking.wandb_log import WandbLog
@@ -25,7 +25,7 @@ def describe(loggers: list[Logger], config: DictConfig) -> None:
         if isinstance(logger, WandbLog):
             if logger.settings["name"] == config.name:
                 hydra = HydraConfig.get()
-                job = "" if OmegaConf.is_missing(hydra.job, "num") else f"#{hydra.job.num}"
+                job = Path(config.paths.run).name if hydra.mode == RunMode.MULTIRUN else ""
                 logger.settings["name"] = label(config.name, list(hydra.overrides.task), job)
             logger.settings["group"] = logger.settings["group"] or sweep_name(config)
 
@@ -33,7 +33,7 @@ def describe(loggers: list[Logger], config: DictConfig) -> None:
 def label(name: str, overrides: list[str], job: str = "") -> str:
     """Return ``name`` with those of the overrides that it does not tell: ``nup-l4 schedule.kappa=2.25``.
 
-    Where that is too long the end gives way, and ``job`` tells the jobs of a sweep apart.
+    Where that is too long the end gives way, and ``job``, the folder of a sweep's job, tells it from the others.
     """
     keys = [override.partition("=")[0].lstrip("+~") for override in overrides]
     told = [

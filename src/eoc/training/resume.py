@@ -16,6 +16,9 @@ from eoc.tracking.run_folder import METRICS
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 
 
+LENGTH = "schedule.total_steps:"  # which follows from the length of a run
+
+
 @dataclass(frozen=True)
 class Resumed:
     """What a checkpoint says of the run that wrote it.
@@ -46,8 +49,9 @@ class Resumed:
 
     def branches(self, folder: Path, settings: dict[str, Any], *, in_sweep: bool) -> bool:
         """Whether the run in ``folder`` is another one that starts from here, as several may."""
-        elsewhere = self.folder.absolute() != folder.absolute()
-        return elsewhere and (in_sweep or bool(self.changes(settings)))
+        elsewhere = self.folder.resolve() != folder.resolve()
+        changed = [change for change in self.changes(settings) if not change.startswith(LENGTH)]
+        return elsewhere and (in_sweep or bool(changed))
 
     def changes(self, settings: dict[str, Any]) -> list[str]:
         """Say which settings differ now, one ``key: then → now`` each."""

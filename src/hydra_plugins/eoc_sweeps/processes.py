@@ -38,7 +38,7 @@ class ProcessLauncher(JoblibLauncher):
         from joblib import Parallel, delayed
 
         from eoc.training.door import is_grid
-        from eoc.training.sweep.worker import lost, run
+        from eoc.training.sweep.worker import lost, run, with_result
 
         config, context = self.config, self.hydra_context
         assert config is not None
@@ -63,10 +63,12 @@ class ProcessLauncher(JoblibLauncher):
                 raise
 
         def alone(number: int, overrides: list[str]) -> JobReturn:
+            if (ended := with_result(context, config, number, overrides)) is not None:
+                return ended
             try:
                 (returned,) = Parallel(**self.joblib)([delayed(run)(kit, number, overrides)])
             except BrokenProcessPool:
-                returned = lost(context, config, overrides)
+                returned = lost(context, config, number, overrides)
             return returned
 
-        return [alone(*job) for job in jobs]  # those that ended before have their results and cost nothing
+        return [alone(*job) for job in jobs]

@@ -74,6 +74,11 @@ def test_how_numbers_are_written(values: object, digits: int, sign: bool, writte
         ('a <!--= shown(cells("digits", "catapult")["spike"] * np.nan) -->1<!--/-->', "one is not defined"),
         ("a <!--= 1 + -->1<!--/-->", "invalid syntax"),
         ("a\n<!--= 1 -->1<!--/-->", "must not begin a line"),
+        ("a\n - <!--= 1 -->1<!--/-->", "must not begin a line"),
+        ("<!--= 1 -->1<!--/-->", "must not begin a line"),
+        ("a <!--= 1 -->1 octaves, and <!--= 2 -->2<!--/-->", "1 numbers are complete, .* others are not"),
+        ("a <!--= 1 -->1<!--/-->, <!-- = 2 -->2<!--/-->", "1 numbers are complete, .* others are not"),
+        ("a <!--= 1 -->1<!-- / -->", "0 numbers are complete, .* others are not"),
     ],
 )
 def test_what_cannot_be_computed_is_refused_in_one_sentence(text: str, why: str, results: Path, tmp_path: Path) -> None:

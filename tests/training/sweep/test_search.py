@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from eoc.tracking.run_folder import FAILED, LOCK, SETTINGS, write_json
+from eoc.tracking.run_folder import FAILED, SETTINGS, write_json
 from eoc.training.door import Doorkeeper
 from eoc.training.sweep.search import RESULTS, conclude
 from eoc.training.sweep.study import begin
@@ -94,30 +94,6 @@ def test_a_study_is_not_mixed_with_another(begun, tmp_path, overrides, now, befo
         "keep to that, or choose another hydra.sweep.dir."
     )
     assert begun() == 1
-
-
-def test_what_a_killed_command_was_at_is_proposed_again(begun, tmp_path, monkeypatch):
-    optuna = pytest.importorskip("optuna")
-    begun()
-
-    def study():
-        return optuna.load_study(study_name="best_rate", storage=f"sqlite:///{tmp_path}/study.db")
-
-    asked = study().ask().suggest_float("schedule.rate", 0.1, 1.0, log=True)
-    lock = tmp_path / "job" / LOCK
-    lock.parent.mkdir()
-    lock.touch()
-    monkeypatch.setattr("eoc.training.sweep.study.is_claimed", lambda folder: folder == lock.parent)
-    assert begun() == 2  # another command is at work: nothing of its is touched
-    monkeypatch.setattr("eoc.training.sweep.study.is_claimed", lambda _: False)
-    assert begun() == 3  # and asks for a trial, the one that was cut off
-    again = study().get_trials()[-1]
-    assert again.system_attrs["fixed_params"] == {"schedule.rate": asked}
-    assert again.state.name == "RUNNING"
-    assert begun() == 4  # cut off once more, before it was asked for its value
-    last = study().get_trials()[-1]
-    assert (last.number, last.system_attrs["fixed_params"]) == (again.number + 1, {"schedule.rate": asked})
-    assert [trial.number for trial in study().get_trials() if trial.state.name == "RUNNING"] == [last.number]
 
 
 def test_jobs_whose_settings_are_refused_are_jobs_that_failed(tmp_path, capsys):

@@ -187,6 +187,15 @@ def test_without_resume_a_folder_that_was_cut_off_is_refused_and_kept(sweep, tmp
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == kept
 
 
+def test_without_resume_a_folder_in_which_another_works_is_no_failure(sweep, tmp_path):
+    sweep("seed=0")
+    (folder,) = folders(tmp_path).values()
+    (folder / SUMMARY).unlink()
+    with claimed(folder):
+        _, out, _ = sweep("seed=0", "sweep.resume=false")
+    assert "1 jobs: 1 running" in out
+
+
 def test_different_jobs_for_one_folder_are_refused(sweep, tmp_path):
     code, out, _ = sweep("model.depth=3,4", "seed=0,1", "hydra.sweep.subdir=depth${model.depth}")
     assert code == 2

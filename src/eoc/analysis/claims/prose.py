@@ -21,7 +21,9 @@ from eoc.analysis.claims.base import Estimate
 from eoc.analysis.claims.results import CLAIMS
 from eoc.errors import InvalidInput
 
-PLACE = re.compile(r"(<!--= ?(.*?) ?-->)(.*?)(<!--/-->)", re.DOTALL)
+PLACE = re.compile(r"(<!--= ?((?:(?!-->).)*?) ?-->)((?:(?!<!--).)*)(<!--/-->)", re.DOTALL)
+BEGUN, ENDED = re.compile(r"<!--\s*="), re.compile(r"<!--\s*/\s*-->")
+AT_THE_START = re.compile(r"\s*(?:[-*+>]|\d+[.)])?\s*")  # of a line, where Markdown takes a comment for HTML
 MAIN = ("digits", "mnist", "cifar10")
 
 
@@ -101,7 +103,7 @@ def filled(text: str, folder: Path) -> str:
     names = {"measured": results.measured, "cells": results.cells, **of_benches, "shown": shown, "np": np, "MAIN": MAIN}
 
     def number(match: re.Match[str]) -> str:
-        if match.start() == 0 or text[match.start() - 1] == "\n":
+        if AT_THE_START.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start()):
             raise InvalidInput("--fill", match[2], "an expression must not begin a line: Markdown takes it for HTML")
         try:
             # The documents are the project's own, and as trusted as its code.
@@ -110,6 +112,11 @@ def filled(text: str, folder: Path) -> str:
             raise InvalidInput("--fill", match[2], f"it cannot be computed: {error}") from None
         return f"{match[1]}{value}{match[4]}"
 
+    places = len(PLACE.findall(text))
+    if not len(BEGUN.findall(text)) == len(ENDED.findall(text)) == places:
+        raise InvalidInput(
+            "--fill", "document", f"{places} numbers are complete, <!--= … -->…<!--/-->, and others are not"
+        )
     return PLACE.sub(number, text)
 
 

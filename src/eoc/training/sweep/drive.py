@@ -11,7 +11,6 @@ from typing import Any
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import is_claimed
 from eoc.tracking.run_folder import FAILED, LOCK, SETTINGS, Damaged, has_result, read_settings
-from eoc.training.door import sentence
 from eoc.training.past import taken_by_another
 from eoc.training.sweep.jobs import WITH_RESULT, Job, is_finished, outcome
 from eoc.training.sweep.report import report
@@ -36,12 +35,14 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
     """
     own, twins = _apart(jobs, folder)
     before = {job.number for job in own if resume and is_finished(job)}
-    for job in own:
-        if job.refusal is None and job.number not in before and job.folder and has_result(job.folder):
-            job.refusal = _in_the_way(job, job.folder)
-        elif job.refusal is None and not resume and job.folder and _is_cut_off(job.folder):
-            job.refusal = f"{job.folder} holds a run that was cut off, and sweep.resume is false"
     busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
+    for job in own:
+        if job.refusal is not None or job.folder is None or job.number in before or job in busy:
+            continue
+        if has_result(job.folder):
+            job.refusal = _in_the_way(job, job.folder)
+        elif not resume and _is_cut_off(job.folder):
+            job.refusal = f"{job.folder} holds a run that was cut off, and sweep.resume is false"
     left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
     left.sort(key=lambda job: (job.folder or folder).exists())  # those that ended a process before come last
     print(f"{len(own)} jobs in {folder}: {len(before)} finished before, {len(left)} to run", flush=True)
@@ -90,7 +91,7 @@ def _apart(jobs: Sequence[Job], sweep: Path) -> tuple[list[Job], int]:
         if there.identity != job.identity:
             where = job.folder.relative_to(sweep) if job.folder.is_relative_to(sweep) else job.folder
             rule = f"it is the folder of a job of other settings too ({there.words}); leave it out, or tell them apart"
-            job.folder, job.refusal = None, sentence(InvalidInput("hydra.sweep.subdir", str(where), rule), [])
+            job.folder, job.refusal = None, str(InvalidInput("hydra.sweep.subdir", str(where), rule))
     return own, len(jobs) - len(own)
 
 

@@ -50,18 +50,19 @@ class Outcome:
 Compose = Callable[[list[str]], DictConfig]
 
 
-def plan(grid: Sequence[Sequence[str]], compose: Compose) -> list[Job]:
+def plan(grid: Sequence[Sequence[str]], compose: Compose, first: int = 0) -> list[Job]:
     """Compose every job's config and find its folder, or the sentence that says why it does not compose.
 
     Args:
         grid: the overrides of each job.
         compose: makes a job's config from its overrides.
+        first: number of the first job.
     """
     jobs: list[Job] = []
     shared = set.intersection(*map(set, grid)) if len(grid) > 1 else set()
     before = HydraConfig.instance().cfg
     try:
-        for number, overrides in enumerate(grid):
+        for number, overrides in enumerate(grid, start=first):
             words = " ".join(word for word in overrides if word not in shared)
             job = Job(number, list(overrides), words=words or "the only job")
             jobs.append(job)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,8 +9,6 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from eoc.errors import InvalidInput
-from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import LOCK
 from eoc.training.identity import COUNTED, counted
 
 DIRECTION, SEARCHED = "hydra.sweeper.direction", "hydra.sweeper.params"
@@ -43,8 +39,7 @@ def begin(config: DictConfig) -> None:
     except Exception as error:  # of a URL that is none, a driver or a server that is not there, a damaged file
         reason = " ".join(str(error).partition("\n")[0].split())
         raise InvalidInput("hydra.sweeper.storage", str(sweeper.storage), f"it cannot be opened ({reason})") from error
-    _take_up(study, Path(str(config.hydra.sweep.dir)))
-    trials = sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
+    trials = len(study.get_trials(deepcopy=False))
     there = _read(study)
     if trials and there:
         _refuse_a_difference(there, wanted, str(sweeper.storage))
@@ -54,22 +49,6 @@ def begin(config: DictConfig) -> None:
     if seed is not None:  # counted up, or the sampler would propose the same values again
         with read_write(config.hydra):
             sweeper.sampler.seed = seed + trials
-
-
-def _take_up(study: Any, folder: Path) -> None:
-    """Have what a killed command was at proposed again, so that its jobs go on from their checkpoints."""
-    import optuna
-
-    if any(is_claimed(lock.parent) for lock in folder.glob(f"**/{LOCK}")):
-        return  # another command is at work
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        study.tell(trial.number, state=states.FAIL)
-        proposed = trial.params or trial.system_attrs.get("fixed_params")  # the latter if it was not asked for yet
-        if proposed:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.enqueue_trial(proposed)
 
 
 def _made_for(config: DictConfig) -> dict[str, Any]:

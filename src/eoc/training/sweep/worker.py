@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 from hydra.core.plugins import Plugins
@@ -10,8 +11,10 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from eoc.tracking.run_folder import read_summary
+from eoc.training.past import value_of
 from eoc.training.sweep.drive import record_lost
-from eoc.training.sweep.jobs import plan
+from eoc.training.sweep.jobs import Job, is_finished, plan
 from eoc.training.sweep.settings import expect_our_launchers, worst
 
 _unpacked: tuple[bytes, HydraContext, DictConfig, TaskFunction] | None = None  # of the sweep served last
@@ -40,11 +43,29 @@ def run(kit: bytes, number: int, overrides: list[str]) -> JobReturn:
     )
 
 
-def lost(context: HydraContext, config: DictConfig, overrides: list[str]) -> JobReturn:
+def with_result(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> JobReturn | None:
+    """Return what a job of a search returned, if it has ended with a result."""
+    job = _planned(context, config, number, overrides)
+    if not is_finished(job):
+        return None
+    assert job.folder is not None
+    value = value_of(read_summary(job.folder), config.objective)
+    return _returned(overrides, value if math.isfinite(value) else worst(config))
+
+
+def lost(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> JobReturn:
     """Record that the process of a search's job was killed, and return what such a job is worth."""
-    record_lost(plan([overrides], lambda words: context.config_loader.load_sweep_config(config, words)))
+    record_lost([_planned(context, config, number, overrides)])
+    return _returned(overrides, worst(config))
+
+
+def _planned(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
+    return plan([overrides], lambda words: context.config_loader.load_sweep_config(config, words), first=number)[0]
+
+
+def _returned(overrides: list[str], value: float) -> JobReturn:
     returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    returned.return_value = worst(config)
+    returned.return_value = value
     return returned
 
 
