@@ -32,8 +32,8 @@ def comparison(runs: list[RunData]) -> tuple[list[dict[str, Any]], str]:
     """Return the figures that compare runs by model and depth, and what their means are over beside seeds.
 
     Where there is one group alone there are none. Lines are means over the completed runs of a group (where there is
-    none, over stopped or unfinished ones), bands reach from the lowest to the highest. Final values of the other runs are
-    shown too, those of diverged ones as crosses.
+    none, over stopped or unfinished ones), bands reach from the lowest to the highest. Final values of the other runs
+    are shown too, those of diverged ones as crosses.
     """
     groups: dict[tuple[str, int], list[RunData]] = {}
     for run in runs:
