@@ -26,6 +26,7 @@ from eoc.analysis.claims.base import (
     share,
     slope,
     slopes,
+    spread_ratio,
     worst,
 )
 
@@ -50,6 +51,39 @@ def test_undefined_values_are_left_out_and_one_value_has_no_interval():
 def test_what_diverged_is_not_left_out_of_a_mean():
     assert mean([1.0, np.inf]).value == np.inf
     assert str(ratio([1.1, 1.2, np.inf])) == "inf"
+
+
+def test_a_ratio_of_0_is_none_of_infinity():
+    assert ratio([0.0, 0.5]).value == 0.0
+    assert ratio([0.0, np.inf, 0.5]).value == np.inf
+
+
+def test_the_interval_of_a_ratio_of_spreads_covers_it_as_often_as_it_says():
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        common, own = generator.normal(size=(8, 1)), generator.normal(size=(8, 2))
+        found = spread_ratio((common + own) * np.array([1.0, 3.0]))
+        covered += found.low <= 3.0 <= found.high
+    assert 0.925 <= covered / 400 <= 0.975
+
+
+def test_the_test_of_pitman_and_morgan_decides_whether_an_interval_holds_1():
+    # Spreads are equal where sum and difference are uncorrelated: that test and the interval say the same.
+    generator = np.random.default_rng(1)
+    said = set()
+    for _ in range(60):
+        rows = generator.normal(size=(8, 2)) * np.array([1.0, 2.0]) + generator.normal(size=(8, 1))
+        found = spread_ratio(rows)
+        assert found.value == pytest.approx(rows[:, 1].std() / rows[:, 0].std())
+        equal = stats.pearsonr(rows.sum(axis=1), rows[:, 0] - rows[:, 1]).pvalue > 0.05
+        assert equal == (found.low <= 1.0 <= found.high)
+        said.add(equal)
+    assert said == {True, False}
+
+
+def test_a_spread_of_one_or_two_pairs_has_no_interval():
+    assert np.isnan(spread_ratio(np.ones((1, 2))).value)
+    assert spread_ratio(np.array([[0.0, 0.0], [1.0, 2.0]])) == Estimate(2.0, -np.inf, np.inf)
 
 
 def test_ratios_are_averaged_by_their_logarithms():

@@ -70,7 +70,19 @@ def test_of_several_widths_the_middle_one_is_judged_and_the_others_are_remarked_
     assert found["ntp_grows"].measured.value == pytest.approx(1.0)
     remark = found["nup_growth_0_spread"].remark
     said = [part.partition(": ")[0] for part in remark.split("; ")]
-    assert said == ["m = 32, depths 3 to 17", "m = 128, depths 3 to 17"]
+    assert said == [f"m = {width}, depths 3 to 17" for width in (64, 32, 128)]
+
+
+def test_widths_that_grow_faster_are_held_against_the_usual_ones_seed_by_seed():
+    usual, faster = grid(["nup"]), grid(["nup_growth_3"], depths=(3, 5, 9))
+    usual["sharpness"] = usual["model.depth"] ** (0.2 + 0.05 * usual["seed"])
+    faster["sharpness"] = faster["model.depth"] ** (0.5 + 0.05 * faster["seed"])
+    both = pd.concat([usual, faster, usual.assign(**{"model.width": 99, "sharpness": 1.0})])
+    found = {claim.name: claim for claim in depth_curvature.claims(both)}["growth_3_grows"]
+    assert (found.measured.value, found.measured.low) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert found.verdict == HOLDS
+    assert found.remark.startswith("m = 8, depths 3 to 9; its own exponent 0.675 [")
+    assert verdicts(depth_curvature.claims(faster))["growth_3_grows"] == UNKNOWN
 
 
 def test_an_activation_of_ones_own_is_judged_like_the_named_ones():
@@ -164,6 +176,20 @@ def test_fresh_seeds_judge_the_setting_that_others_chose():
     assert "recommended_drift" not in {claim.name for claim in lr_transfer.claims(pd.concat(chosen))}
 
 
+def test_a_rise_and_a_fall_of_the_best_rate_do_not_cancel():
+    hump = rates("nup_growth_1", 0.0, 0.333, seeds=(2, 3, 4))
+    middle = hump["model.depth"].isin((5, 9))
+    hump.loc[middle, "schedule.rate"] *= 2.0
+    found = {claim.name: claim for claim in lr_transfer.claims(pd.concat([rates("nup", -0.6), hump]))}
+    assert abs(found["recommended_drift"].measured.value) < 0.1
+    largest = found["recommended_steps"]
+    assert largest.measured.value == pytest.approx(1 / np.log2(5 / 3))
+    assert largest.verdict == FAILS
+    assert [part.partition(": ")[0] for part in largest.remark.split("; ")] == ["3 to 5", "5 to 9", "9 to 17"]
+    still = pd.concat([rates("nup", -0.6), rates("nup_growth_1", 0.1, 0.333, seeds=(2, 3, 4))])
+    assert verdicts(lr_transfer.claims(still))["recommended_steps"] == HOLDS
+
+
 def test_seeds_that_diverge_are_not_left_out_of_a_price():
     cells = pd.concat([rates("nup", -0.6), rates("nup_growth_1", 0.0, 0.333, seeds=(2, 3, 4))], ignore_index=True)
     cells.loc[(cells["seed"] == 3) & (cells["model.depth"] == 17) & (cells["schedule.rate"] > 1.0), "loss"] = np.inf
@@ -178,6 +204,11 @@ def test_a_best_rate_at_the_end_of_those_tried_is_no_flat_setting():
     edge = edge[edge["schedule.rate"] <= 1.0]  # the vertex is at 2^0.2: the last one tried is the best at every depth
     cells = pd.concat([edge, rates("nup", -0.6)], ignore_index=True)
     found = {claim.name: claim for claim in lr_transfer.claims(cells)}
+    assert found["flat_setting"].verdict == UNDECIDED  # the truth may lie beyond, and be as still
+    assert "νP, γ = 1" in found["flat_setting"].remark
+    moving = rates("nup_growth_1", -0.9)
+    moving = moving[moving["schedule.rate"] >= 0.5]
+    found = {claim.name: claim for claim in lr_transfer.claims(pd.concat([moving, rates("nup", -0.6)]))}
     assert found["flat_setting"].verdict == FAILS
     assert "νP, γ = 2" in found["flat_setting"].remark
     still = pd.concat([edge.assign(model="nup_growth_0"), rates("nup", -0.6)], ignore_index=True)
@@ -400,8 +431,16 @@ def test_catapults_that_began_below_the_edge_are_counted_apart():
     (claim,) = (claim for claim in catapult.claims(cells) if claim.name == "nup_flatter_after")
     assert claim.measured.value == pytest.approx((0.5 * 0.51) ** 0.5)
     assert claim.remark == "of catapults from below 2: 4"
-    one = [claim for claim in catapult.claims(cells[cells["seed"] == 0]) if claim.name == "nup_flatter_after"]
-    assert one[0].verdict == PARTLY  # one seed says nothing of seeds
+    alone = cells[(cells["seed"] == 0) & (cells["model.depth"] == 3)]
+    (one,) = (claim for claim in catapult.claims(alone) if claim.name == "nup_flatter_after")
+    assert one.verdict == PARTLY  # one network says nothing of others
+
+
+def test_networks_weigh_alike_however_many_of_their_rates_are_catapults():
+    cells = phases({3: 12.0, 5: 2.5})  # of depth 5 only the rates up to 2.45
+    cells.loc[cells["model.depth"] == 5, "sharpness_ratio"] *= 4
+    (claim,) = (claim for claim in catapult.claims(cells) if claim.name == "nup_flatter_after")
+    assert claim.measured.value == pytest.approx((0.5 * 0.51 * 2.0 * 2.04) ** 0.25)
 
 
 @pytest.mark.parametrize(("loss", "end"), [("mse", 0.46), ("cross_entropy", 2.4)])

@@ -102,7 +102,7 @@ def mean(values: ArrayLike) -> Estimate:
     if len(known) == 0:
         return Estimate(np.nan, np.nan, np.nan)
     if np.isinf(known).any():
-        return exact(np.inf)
+        return exact(np.inf if known.max() == np.inf else -np.inf)
     centre = float(known.mean())
     if len(known) == 1:
         return lone(centre)
@@ -111,11 +111,9 @@ def mean(values: ArrayLike) -> Estimate:
 
 
 def ratio(values: ArrayLike) -> Estimate:
-    """Geometric mean of positive ratios with Student's 95% interval of their logarithms; infinite if one is."""
-    known = np.asarray(values, dtype=float)
-    if np.isinf(known).any():
-        return exact(np.inf)
-    logs = mean(np.log(known))
+    """Geometric mean of ratios, Student's 95% interval of their logarithms; infinite if one is, or else 0 if one is."""
+    with np.errstate(divide="ignore"):
+        logs = mean(np.log(np.asarray(values, dtype=float)))
     return Estimate(*(float(np.exp(end)) for end in (logs.value, logs.low, logs.high)))
 
 
@@ -193,9 +191,29 @@ def line(x: ArrayLike, y: ArrayLike) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
+def spread_ratio(pairs: ArrayLike) -> Estimate:
+    """Ratio of the second column's standard deviation to the first's, with the 95% interval of Pitman and Morgan.
+
+    Rows are pairs, such as a network's λ_0 at two depths by seed: the interval takes their correlation into account
+    (Pitman, "A note on normal correlation", 1939).
+    """
+    rows = np.asarray(pairs, dtype=float)
+    freedom = len(rows) - 2
+    if freedom < -1 or rows.shape[1] < 2:
+        return exact(np.nan)
+    first, second = rows.std(axis=0, ddof=1) if len(rows) > 1 else (np.nan, np.nan)
+    value = float(second / first) if first > 0 else float("nan")
+    if np.isnan(value) or freedom < 1:
+        return exact(np.nan) if np.isnan(value) else lone(value)
+    correlation = float(np.corrcoef(rows.T)[0, 1]) if second > 0 else 0.0
+    excess = 2 * (1 - correlation**2) * _student(freedom) ** 2 / freedom  # K - 1
+    reach = float(np.sqrt(1 + excess + np.sqrt(excess**2 + 2 * excess)))  # K + sqrt(K^2 - 1) of the variances
+    return Estimate(value, value / reach, value * reach)
+
+
 def rank_correlation(pairs: np.ndarray) -> float:
     """Spearman's ρ of the two columns of ``pairs``, ties ranked by their mean."""
-    first, second = (pd.Series(column).rank().to_numpy() for column in np.asarray(pairs, dtype=float).T)
+    first, second = (_ranks(column) for column in np.asarray(pairs, dtype=float).T)
     if len(first) < 2 or first.std() == 0 or second.std() == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
@@ -249,6 +267,13 @@ def worst(verdicts: Sequence[str]) -> str:
     if all(verdict == HOLDS for verdict in verdicts):
         return HOLDS
     return FAILS if all(verdict == FAILS for verdict in verdicts) else PARTLY
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, of equal values their mean."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
 
 
 def _student(freedom: int) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, READ, Claim, Estimate, bootstrap, exact, judge, slopes
+from eoc.analysis.claims.base import DERIVED, READ, Claim, Estimate, exact, judge, mean, slope, slopes, spread_ratio
 from eoc.analysis.claims.drawing import RULES, band, label, legend, panels, ticks
 from eoc.analysis.claims.reading import first, reduced
 
@@ -32,7 +32,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "exponent of λ_0 in depth at most 0.15",
                 measured,
                 judge(measured, -np.inf, 0.15, slack=0.15),
-                "; ".join([*_widths(part), "the theory's Σ K_k = η·l/(l−1) falls a little with depth"]),
+                "; ".join([*_extent(part), "the theory's Σ K_k = η·l/(l−1) falls a little with depth"]),
             )
         )
     for model in ("ntp", "mup"):
@@ -59,15 +59,24 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
             "λ_0 = Σ K_k in the limit of infinite width only: at constant width its mean grows with its fluctuations",
         )
     )
-    measured = slopes(_curve(cells, "nup_growth_3"), "model.depth", "sharpness")
+    wide = _curve(cells, "nup_growth_3")
+    usual = _relu(cells, "nup").merge(wide[["model.width", "model.depth", "seed"]])  # of the same m, depths and seeds
+    of_seed = [
+        slope(part["model.depth"], part["sharpness"]) - slope(other["model.depth"], other["sharpness"])
+        for seed, part in wide.groupby("seed")
+        if len(other := usual[usual["seed"] == seed]) == len(part)
+    ]
+    measured = mean(of_seed)
     found.append(
         Claim(
             "growth_3_grows",
-            "Widths that grow faster than k² (γ = 3) leave the small first layers to fluctuate: λ_0 grows again.",
+            "Widths that grow faster than k² (γ = 3) leave the small first layers to fluctuate: λ_0 grows faster with "
+            "depth than for γ = 2.",
             DERIVED,
-            "exponent at least 0.15",
+            "exponent less that of γ = 2, by seed, at least 0.15",
             measured,
             judge(measured, 0.15, np.inf, slack=0.15),
+            "; ".join([*_extent(wide), f"its own exponent {slopes(wide, 'model.depth', 'sharpness')}"]),
         )
     )
     for model, low, high, says in (
@@ -76,7 +85,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     ):
         measured = _growth_of_spread(_curve(cells, model))
         others = {
-            f"m = {width}, depths {_ends(part)}": _growth_of_spread(part)
+            ", ".join(_extent(part)): _growth_of_spread(part)
             for width, part in _relu(cells, model).groupby("model.width")
             if width != _usual(_relu(cells, model)["model.width"])
         }
@@ -88,7 +97,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 f"ratio of standard deviations of log λ_0, deepest to shallowest, {'≤' if low == 0 else '≥'} 2",
                 measured,
                 judge(measured, low, high, slack=0.5),
-                "; ".join(f"{which}: {other}" for which, other in others.items()),
+                "; ".join([*_extent(_curve(cells, model)), *(f"{which}: {other}" for which, other in others.items())]),
             )
         )
     return found
@@ -121,8 +130,10 @@ def _usual(widths: pd.Series) -> float:
     return float(most.iloc[len(most) // 2]) if len(most) else np.nan
 
 
-def _ends(part: pd.DataFrame) -> str:
-    return f"{part['model.depth'].min()} to {part['model.depth'].max()}"
+def _extent(part: pd.DataFrame) -> list[str]:
+    """Width and depths of these cells in words; nothing where there are none."""
+    depths = part["model.depth"]
+    return [f"{width}, depths {depths.min()} to {depths.max()}" for width in _widths(part)]
 
 
 def _widths(part: pd.DataFrame) -> list[str]:
@@ -143,4 +154,4 @@ def _growth_of_spread(part: pd.DataFrame) -> Estimate:
     by_seed = np.log(part.pivot_table(index="seed", columns="model.depth", values="sharpness").sort_index(axis=1))
     if min(by_seed.shape) < 2:  # one depth, or one seed
         return exact(np.nan)
-    return bootstrap(by_seed.to_numpy(), lambda rows: rows[:, -1].std(ddof=1) / rows[:, 0].std(ddof=1))
+    return spread_ratio(by_seed.to_numpy()[:, [0, -1]])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, Estimate, judge, line, ratio
+from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, Estimate, judge, line, mean, ratio
 from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, judge_still, judged_drift, optima
 from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels, ticks
 from eoc.analysis.claims.reading import SETTING, final_loss, reduced
@@ -59,16 +59,21 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
 
 def _flat_setting(table: pd.DataFrame) -> Claim:
     """Of the settings whose best rate hardly moves the one with the lowest loss; or else the one that moves least."""
-    known = table[table["inside"]] if table["inside"].any() else table  # no optimum at an end of the rates tried
-    within = known[known["drift"].abs() <= 0.25]
-    chosen = (within if len(within) else known).sort_values("loss_deep" if len(within) else "drift", key=abs).iloc[0]
+    still = table[table["drift"].abs() <= 0.25]
+    for candidates in (still[still["inside"]], still):  # those with an optimum at an end of the rates tried last
+        if len(candidates):
+            chosen = candidates.sort_values("loss_deep").iloc[0]
+            break
+    else:
+        known = table[table["inside"]] if table["inside"].any() else table
+        chosen = known.sort_values("drift", key=abs).iloc[0]
     measured, verdict = judged_drift(chosen)
     return Claim(
         "flat_setting",
         "There is a setting whose best rate moves by at most a quarter octave per doubling of depth.",
         DERIVED,
         "octaves per doubling of depth within ±0.25; of all such settings the one with the lowest loss at the "
-        "largest depth, no optimum at an end of the rates tried",
+        "largest depth, undecided if all have an optimum at an end of the rates tried",
         measured,
         verdict,
         f"{RULES[chosen['model']]}, m = {chosen['model.width']}, richness {chosen['model.richness']:g}; loss "
@@ -123,17 +128,36 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
             verdict,
             f"{said}; {row['course']}",
         ),
+        _largest_step(best, setting, inside=bool(row["inside"])),
         Claim(
             "recommended_price",
             f"{setting}: tuned at depth {shallowest}, depth {row['deepest']} pays at most a tenth of its loss.",
             DERIVED,
-            f"loss at depth {row['deepest']} with the best rate of depth {shallowest} over that with its own "
-            "best, at most 1.1",
+            f"loss at depth {row['deepest']} with the rate tried nearest to the mean best one of depth {shallowest}, "
+            "over that with its own best, at most 1.1",
             price,
             judge(price, 0.0, 1.1, slack=0.1),
             f"{said}; {_common(deepest, paid)}" + (f"; {lost} of them diverge at that rate" if lost else ""),
         ),
     ]
+
+
+def _largest_step(best: pd.DataFrame, setting: str, *, inside: bool) -> Claim:
+    """How far the best rate moves from one depth to the next: a rise and a fall cancel in its slope."""
+    rates = np.log2(best.pivot_table(index="seed", columns="model.depth", values="rate")).sort_index(axis=1)
+    depths = rates.columns.to_numpy(dtype=float)
+    moves = (rates.diff(axis=1).iloc[:, 1:] / np.diff(np.log2(depths))).to_numpy()
+    steps = {f"{depths[i]:g} to {depths[i + 1]:g}": mean(moves[:, i]) for i in range(len(depths) - 1)}
+    measured = max(steps.values(), key=lambda each: abs(each.value))
+    return Claim(
+        "recommended_steps",
+        f"{setting}: nor does the best rate move between neighbouring depths.",
+        DERIVED,
+        "octaves of the best rate per doubling from one depth to the next, the largest within ±0.25",
+        measured,
+        judge_still(measured, inside=inside),
+        "; ".join(f"{which}: {step}" for which, step in steps.items()),
+    )
 
 
 def _common(runs: pd.DataFrame, paid: pd.Series) -> str:
