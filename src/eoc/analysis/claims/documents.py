@@ -3,8 +3,8 @@
 A document marks a place with ``<!-- claims: digits/depth_curvature -->`` … ``<!-- end -->``: the claims of one
 experiment, or, with ``<!-- claims: digits -->``, those of the paper and its companions from all experiments.
 ``<!-- compare: digits, mnist -->`` sets data sets side by side for the claims of the paper and its companions,
-``<!-- compare: digits, mnist: all -->`` for all, and ``<!-- compare: digits, mnist: shared -->`` for those that were
-judged on each. What sentences say is filled by `prose`.
+``<!-- compare: digits, mnist: all -->`` for all, ``<!-- compare: digits, mnist: shared -->`` for those that were
+judged on each, and ``<!-- compare: digits, mnist: differing -->`` for those of them with different verdicts. What sentences say is filled by `prose`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eoc.analysis.claims.results import CLAIMS
 from eoc.errors import InvalidInput
 
 PLACE = re.compile(r"(<!-- claims: (\w+)(?:/(\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
-COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all|: shared)? -->\n).*?(<!-- end -->)", re.DOTALL)
+COMPARED = re.compile(r"(<!-- compare: ([\w, ]+)(: all|: shared|: differing)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(document: Path, results: Path) -> bool:
@@ -60,7 +60,8 @@ def comparison(results: Path, datasets: list[str], *, which: str | None) -> str:
     Args:
         results: the folder of all data sets' results.
         datasets: folders in it.
-        which: ": all" claims, those ": shared" by all data sets, or None: those of the paper and its companions.
+        which: ": all" claims, those ": shared" by all data sets, of these those ": differing" in their verdicts, or
+            None: those of the paper and its companions.
     """
     read = [_recorded(results / name) for name in datasets]
     found = [{(claim["experiment"], claim["name"]): claim for claim in each["claims"]} for each in read]
@@ -69,7 +70,9 @@ def comparison(results: Path, datasets: list[str], *, which: str | None) -> str:
         claims = [each.get(key) for each in found]
         first = next(claim for claim in claims if claim is not None)
         judged = [claim for claim in claims if claim is not None and claim["verdict"] != UNKNOWN]
-        if which == ": all" or (len(judged) == len(found) if which else _known(first)):
+        shared = len(judged) == len(found)
+        differing = shared and len({claim["verdict"] for claim in judged}) > 1
+        if {": all": True, ": shared": shared, ": differing": differing, None: _known(first)}[which]:
             cells = (
                 "–" if claim is None else f"{Estimate.read(claim['measured'])} **{claim['verdict']}**"
                 for claim in claims
