@@ -202,7 +202,8 @@ def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text(
         "<!-- compare: first, second -->\nold\n<!-- end -->\n<!-- compare: second, first: all -->\n<!-- end -->\n"
-        "<!-- compare: first, second: shared -->\n<!-- end -->\n<!-- compare: first, second: differing -->\n<!-- end -->\n"
+        "<!-- compare: first, second: shared -->\n<!-- end -->\n"
+        "<!-- compare: first, second: differing -->\n<!-- end -->\n"
         "<!-- compare: first, first: differing -->\n<!-- end -->\n"
     )
     assert fill(document, tmp_path)

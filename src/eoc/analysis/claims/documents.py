@@ -4,7 +4,8 @@ A document marks a place with ``<!-- claims: digits/depth_curvature -->`` … ``
 experiment, or, with ``<!-- claims: digits -->``, those of the paper and its companions from all experiments.
 ``<!-- compare: digits, mnist -->`` sets data sets side by side for the claims of the paper and its companions,
 ``<!-- compare: digits, mnist: all -->`` for all, ``<!-- compare: digits, mnist: shared -->`` for those that were
-judged on each, and ``<!-- compare: digits, mnist: differing -->`` for those of them with different verdicts. What sentences say is filled by `prose`.
+judged on each, and ``<!-- compare: digits, mnist: differing -->`` for those of them with different verdicts. What
+sentences say is filled by `prose`.
 """
 
 from __future__ import annotations
