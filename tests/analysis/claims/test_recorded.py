@@ -16,7 +16,7 @@ from eoc.analysis.claims.__main__ import main
 from eoc.analysis.claims.base import COMPANION, READ, UNKNOWN
 from eoc.analysis.claims.documents import fill
 from eoc.analysis.claims.drawing import legible
-from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells
+from eoc.analysis.claims.results import CLAIMS, EXPERIMENTS, TABLE, describe, judge_all, read_cells, report
 from eoc.errors import InvalidInput
 from support import trained
 
@@ -234,6 +234,25 @@ def test_data_sets_are_set_side_by_side(tmp_path: Path) -> None:
         "|---|---|---|---|",
         "<!-- end -->",
     ]
+
+
+def test_activations_that_an_experiment_does_not_tell_apart_are_not_pooled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for activation in ("relu", "abs"):
+        words = [
+            "model=mup",
+            "model.depth=3",
+            f"model.activation={activation}",
+            "trainer.max_steps=2",
+            "callbacks=none",
+        ]
+        trained(tmp_path / activation, *words, "schedule=constant", "schedule.unit=absolute")
+    capsys.readouterr()
+    report("lr_transfer", tmp_path)
+    said = "not judged: model.activation=abs, relu is not possible: lr_transfer is judged for one of them at a time"
+    assert capsys.readouterr().out.startswith(said)
+    assert not (tmp_path / "lr_transfer.csv").exists()
 
 
 def test_the_seeds_are_counted_by_setting() -> None:

@@ -26,6 +26,7 @@ from eoc.analysis.claims.base import UNKNOWN, Claim
 from eoc.analysis.claims.drawing import legible
 from eoc.analysis.style import figure_style
 from eoc.analysis.table import read_runs
+from eoc.errors import InvalidInput
 
 EXPERIMENTS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
@@ -41,16 +42,24 @@ EXPERIMENTS: dict[str, ModuleType] = {
     )
 }
 CLAIMS, TABLE = "claims.json", "claims.md"
+BY_ACTIVATION = ("depth_curvature", "concentration")  # the experiments that tell activations apart
 
 
 def reduce_runs(experiment: str, runs: pd.DataFrame, results: Path) -> pd.DataFrame:
     """Write ``<experiment>.csv``, one row a run that ended, sorted by its settings; return it.
 
     What an experiment keeps of its runs' course becomes ``<experiment>_course.csv``.
+
+    Raises:
+        InvalidInput: if the runs have several activations, which the experiment does not tell apart.
     """
     ended = runs[runs["status"].isin(["completed", "diverged"])].reset_index(drop=True)
     module = EXPERIMENTS[experiment]
     cells = module.cells(ended)
+    tried = sorted(map(str, cells["model.activation"].unique()))
+    if len(tried) > 1 and experiment not in BY_ACTIVATION:
+        rule = f"{experiment} is judged for one of them at a time; keep the runs of each in a folder of its own"
+        raise InvalidInput("model.activation", ", ".join(tried), rule)
     results.mkdir(parents=True, exist_ok=True)
     if hasattr(module, "course_table"):
         found = module.course_table(ended, cells)
@@ -105,7 +114,11 @@ def report(experiment: str, folder: Path | str) -> None:
     For a sweep that has just ended, of any grid: a claim whose runs are missing is not measured.
     """
     folder = Path(folder)
-    cells = reduce_runs(experiment, read_runs(folder), folder)
+    try:
+        cells = reduce_runs(experiment, read_runs(folder), folder)
+    except InvalidInput as error:  # the runs are there all the same
+        print(f"not judged: {error}")
+        return
     module = EXPERIMENTS[experiment]
     with figure_style():
         figure = module.figure(cells)
