@@ -20,13 +20,10 @@ from eoc.analysis.claims.base import (
     late,
     line,
     mean,
-    partial_rank_correlation,
-    rank_correlation,
     ratio,
     share,
     slope,
     slopes,
-    spread_ratio,
     worst,
 )
 
@@ -56,34 +53,6 @@ def test_what_diverged_is_not_left_out_of_a_mean():
 def test_a_ratio_of_0_is_none_of_infinity():
     assert ratio([0.0, 0.5]).value == 0.0
     assert ratio([0.0, np.inf, 0.5]).value == np.inf
-
-
-def test_the_interval_of_a_ratio_of_spreads_covers_it_as_often_as_it_says():
-    generator, covered = np.random.default_rng(0), 0
-    for _ in range(400):
-        common, own = generator.normal(size=(8, 1)), generator.normal(size=(8, 2))
-        found = spread_ratio((common + own) * np.array([1.0, 3.0]))
-        covered += found.low <= 3.0 <= found.high
-    assert 0.925 <= covered / 400 <= 0.975
-
-
-def test_the_test_of_pitman_and_morgan_decides_whether_an_interval_holds_1():
-    # Spreads are equal where sum and difference are uncorrelated: that test and the interval say the same.
-    generator = np.random.default_rng(1)
-    said = set()
-    for _ in range(60):
-        rows = generator.normal(size=(8, 2)) * np.array([1.0, 2.0]) + generator.normal(size=(8, 1))
-        found = spread_ratio(rows)
-        assert found.value == pytest.approx(rows[:, 1].std() / rows[:, 0].std())
-        equal = stats.pearsonr(rows.sum(axis=1), rows[:, 0] - rows[:, 1]).pvalue > 0.05
-        assert equal == (found.low <= 1.0 <= found.high)
-        said.add(equal)
-    assert said == {True, False}
-
-
-def test_a_spread_of_one_or_two_pairs_has_no_interval():
-    assert np.isnan(spread_ratio(np.ones((1, 2))).value)
-    assert spread_ratio(np.array([[0.0, 0.0], [1.0, 2.0]])) == Estimate(2.0, -np.inf, np.inf)
 
 
 def test_ratios_are_averaged_by_their_logarithms():
@@ -139,13 +108,6 @@ def test_the_slope_of_a_line_and_its_interval_are_those_of_the_regression():
     assert str(line([1, 2], [2, 4])) == "2"
 
 
-def test_rank_correlation_is_spearmans_with_ties():
-    pairs = np.random.default_rng(0).integers(0, 6, (40, 2))
-    assert rank_correlation(pairs) == pytest.approx(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-    assert np.isnan(rank_correlation(np.array([[1, 2], [1, 3]])))
-    assert np.isnan(rank_correlation(np.empty((0, 2))))
-
-
 def test_a_bootstrap_interval_covers_the_truth_as_often_as_it_says():
     generator = np.random.default_rng(1)
     covered = 0
@@ -174,18 +136,6 @@ def test_one_value_alone_cannot_hold_nor_fail(one):
     assert judge(one, one.value - 0.1, one.value + 0.1) == PARTLY
     assert judge(one, one.value + 1.0, one.value + 2.0) == UNDECIDED
     assert str(one) == f"{one.value:.3g}"
-
-
-def test_a_partial_rank_correlation_takes_out_what_a_third_quantity_explains():
-    generator = np.random.default_rng(4)
-    cause = generator.normal(0, 1, 2000)
-    one, other = cause + generator.normal(0, 1, 2000), cause + generator.normal(0, 1, 2000)
-    assert rank_correlation(np.stack([one, other], 1)) > 0.4
-    assert abs(partial_rank_correlation(np.stack([one, other, cause], 1))) < 0.05
-    ranks = [stats.rankdata(column) for column in (one, other, cause)]  # the correlation of what is left of two lines
-    left = [rank - np.polyval(np.polyfit(ranks[2], rank, 1), ranks[2]) for rank in ranks[:2]]
-    expected = np.corrcoef(*left)[0, 1]
-    assert partial_rank_correlation(np.stack([one, other, cause], 1)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

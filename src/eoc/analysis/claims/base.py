@@ -1,4 +1,4 @@
-"""A claim, how it is judged, and the statistics that all experiments share."""
+"""A claim, how it is judged, and the statistics that all experiments share (those of pairs: `pairs`)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def mean(values: ArrayLike) -> Estimate:
     centre = float(known.mean())
     if len(known) == 1:
         return lone(centre)
-    half = _student(len(known) - 1) * float(known.std(ddof=1)) / np.sqrt(len(known))
+    half = student(len(known) - 1) * float(known.std(ddof=1)) / np.sqrt(len(known))
     return Estimate(centre, centre - half, centre + half)
 
 
@@ -187,43 +187,8 @@ def line(x: ArrayLike, y: ArrayLike) -> Estimate:
     if freedom < 1:
         return lone(value)
     scatter = up - up.mean() - value * centred
-    half = _student(freedom) * float(np.sqrt(scatter @ scatter / freedom / (centred @ centred)))
+    half = student(freedom) * float(np.sqrt(scatter @ scatter / freedom / (centred @ centred)))
     return Estimate(value, value - half, value + half)
-
-
-def spread_ratio(pairs: ArrayLike) -> Estimate:
-    """Ratio of the second column's standard deviation to the first's, with the 95% interval of Pitman and Morgan.
-
-    Rows are pairs, such as a network's λ_0 at two depths by seed: the interval takes their correlation into account
-    (Pitman, "A note on normal correlation", 1939).
-    """
-    rows = np.asarray(pairs, dtype=float)
-    freedom = len(rows) - 2
-    if freedom < -1 or rows.shape[1] < 2:
-        return exact(np.nan)
-    first, second = rows.std(axis=0, ddof=1) if len(rows) > 1 else (np.nan, np.nan)
-    value = float(second / first) if first > 0 else float("nan")
-    if np.isnan(value) or freedom < 1:
-        return exact(np.nan) if np.isnan(value) else lone(value)
-    correlation = float(np.corrcoef(rows.T)[0, 1]) if second > 0 else 0.0
-    excess = 2 * (1 - correlation**2) * _student(freedom) ** 2 / freedom  # K - 1
-    reach = float(np.sqrt(1 + excess + np.sqrt(excess**2 + 2 * excess)))  # K + sqrt(K^2 - 1) of the variances
-    return Estimate(value, value / reach, value * reach)
-
-
-def rank_correlation(pairs: np.ndarray) -> float:
-    """Spearman's ρ of the two columns of ``pairs``, ties ranked by their mean."""
-    first, second = (_ranks(column) for column in np.asarray(pairs, dtype=float).T)
-    if len(first) < 2 or first.std() == 0 or second.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def partial_rank_correlation(triples: np.ndarray) -> float:
-    """Spearman's ρ of the first two columns with the third held fixed."""
-    both, first, second = (rank_correlation(triples[:, pair]) for pair in ([0, 1], [0, 2], [1, 2]))
-    left = (1 - first**2) * (1 - second**2)
-    return float((both - first * second) / np.sqrt(left)) if left > 0 else float("nan")
 
 
 def late(values: ArrayLike, share: float = 0.5) -> np.ndarray:
@@ -269,12 +234,6 @@ def worst(verdicts: Sequence[str]) -> str:
     return FAILS if all(verdict == FAILS for verdict in verdicts) else PARTLY
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, of equal values their mean."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return ranks
-
-
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
+    """The two-sided 95% point of Student's t."""
     return STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.37 / freedom + 2.8 / freedom**2

@@ -25,12 +25,11 @@ from eoc.analysis.claims.base import (
     late,
     mean,
     median,
-    partial_rank_correlation,
-    rank_correlation,
 )
 from eoc.analysis.claims.course import course
 from eoc.analysis.claims.course import course_figure as _course_figure
 from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels
+from eoc.analysis.claims.pairs import partial_rank_correlation, rank_correlation
 from eoc.analysis.claims.reading import SETTING, History, history, last, reduced
 
 ENOUGH = 10  # settings without which an interval that holds 0 refutes no correlation

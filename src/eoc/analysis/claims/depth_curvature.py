@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eoc.analysis.claims.base import DERIVED, READ, Claim, Estimate, exact, judge, mean, slope, slopes, spread_ratio
+from eoc.analysis.claims.base import DERIVED, READ, Claim, Estimate, exact, judge, mean, slope, slopes
 from eoc.analysis.claims.drawing import RULES, band, label, legend, panels, ticks
+from eoc.analysis.claims.pairs import spread_ratio
 from eoc.analysis.claims.reading import first, reduced
 
 
