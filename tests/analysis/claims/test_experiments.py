@@ -20,7 +20,7 @@ from eoc.analysis.claims import (
     lr_transfer,
 )
 from eoc.analysis.claims import geometric_schedule as geometric
-from eoc.analysis.claims.base import FAILS, HOLDS, PARTLY, UNDECIDED, UNKNOWN
+from eoc.analysis.claims.base import FAILS, HOLDS, PARTLY, UNDECIDED, UNKNOWN, Estimate
 from eoc.analysis.claims.reading import History, final_loss
 
 EXPERIMENTS = Path(__file__).parents[3] / "conf" / "experiment"
@@ -354,6 +354,24 @@ def test_cosines_identity_and_prediction():
     few = cells[cells["schedule.rate"] == 0.3]
     assert verdicts(cosines.claims(few))["predicts_accuracy"] == UNDECIDED  # six do not
     assert {claim.verdict for name, claim in found.items() if name != "predicts_accuracy"} == {HOLDS}
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((-0.6, -0.8, -0.02), HOLDS),
+        ((-0.6, -0.8, -0.009), UNDECIDED),  # other draws of the bootstrap would hold 0
+        ((0.4, 0.02, 0.6), PARTLY),
+        ((0.4, 0.009, 0.6), UNDECIDED),
+        ((-0.3, -0.6, 0.1), UNDECIDED),  # it may be -0.5
+        ((-0.1, -0.4, 0.3), FAILS),
+    ],
+)
+def test_what_an_interval_says_of_a_rank_correlation(interval, verdict, monkeypatch):
+    monkeypatch.setattr(cosines, "bootstrap", lambda *_, **__: Estimate(*interval))
+    cells = grid(["nup", "mup"], schedule="constant", phase="stable", **dict.fromkeys(cosines.MEASURED, 0.5))
+    cells = pd.concat([cells.assign(**{"schedule.rate": rate, "schedule.kappa": np.nan}) for rate in (0.3, 1.0)])
+    assert verdicts(cosines.claims(cells.reset_index(drop=True)))["predicts_features"] == verdict
 
 
 @pytest.mark.parametrize("loss", [[1.0], [np.inf], [np.nan], np.linspace(1.0, 0.1, 41), np.full(41, np.inf)])

@@ -119,7 +119,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
                 "smallest η·λ_0 at which a run did (or the largest tried), above 4",
                 exact(_smallest_lost(part)),
                 (4.0001, np.inf),
-                0.5002,
+                0.5,
             ),
         ):
             verdict = judge(measured, bounds[0], bounds[1], slack)

@@ -66,15 +66,15 @@ class Results:
 
     def cost(self, file: str, phase: str, method: str) -> float:
         """Median cost of a method of the bench in a phase (``edge_of_stability`` or ``catapult``), in gradients."""
-        summary = self.bench(file, phase, "summary")
-        found: float = {**summary["methods"], **summary["peers"]}[method]["gradients_median"]
-        return found
+        return self._method(file, phase, method, "gradients_median")
 
     def error(self, file: str, phase: str, method: str) -> float:
         """Largest relative error of a method of the bench in a phase."""
+        return self._method(file, phase, method, "error_worst")
+
+    def _method(self, file: str, phase: str, method: str, quantity: str) -> float:
         summary = self.bench(file, phase, "summary")
-        found: float = {**summary["methods"], **summary["peers"]}[method]["error_worst"]
-        return found
+        return float({**summary["methods"], **summary["peers"]}[method][quantity])
 
 
 def shown(values: float | Iterable[float], digits: int = 0, sign: bool = False) -> str:
