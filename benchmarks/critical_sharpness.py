@@ -4,7 +4,7 @@
 
 trains the main job's network (νP, 4 layers) by full-batch descent, holding rate times curvature at kappa, once with
 the sharpness λ as the curvature and once with the critical sharpness λ_c, and measures both at every step. Prints the
-two tables of docs/curvature.md.
+two tables of docs/curvature.md, and puts them there with ``--publish``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import statistics
 from itertools import pairwise
 
 import torch
+from environment import environment
+from publication import publish
 
 from eoc.data import digits
 from eoc.dynamics.curvature import CurvatureTracker, HessianOperator, NonFiniteCurvature, critical_sharpness
 from eoc.model import MLP, half_squared_error
 from eoc.schedule import Geometric
 
+PAGE = "curvature.md"
 PHASES = {0.5: "stable", 1.5: "stable", 2.0: "edge of stability", 2.5: "catapult"}
 
 
@@ -66,41 +69,79 @@ def descend(source: str, kappa: float, steps: int) -> list[dict[str, float]]:
     return rows
 
 
-def spread(values: list[float], form: str = ".2f") -> str:
-    """Median, and 5% and 95%."""
+def spread(values: list[float]) -> list[float]:
+    """5%, median and 95%."""
     cuts = statistics.quantiles(values, n=20)
-    return f"{statistics.median(values):{form}} [{cuts[0]:{form}}, {cuts[-1]:{form}}]"
+    return [cuts[0], statistics.median(values), cuts[-1]]
+
+
+def shown(cuts: list[float], form: str) -> str:
+    low, middle, high = (f"{cut:{form}}" for cut in cuts)
+    return f"{middle} [{low}, {high}]"
 
 
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
-    steps = parser.parse_args().steps
-    runs = {(source, kappa): descend(source, kappa, steps) for source in ("hessian", "critical") for kappa in PHASES}
-    print("| phase (η = κ/λ) | λ_c/λ, first 20 steps | λ_c/λ, second half | forward passes |")
-    print("|---|---|---|---|")
-    for kappa, phase in PHASES.items():
-        rows = runs["hessian", kappa]
-        ratios = [row["critical"] / row["sharpness"] for row in rows]
-        early, late = spread(ratios[:20], ".2g"), spread(ratios[steps // 2 :], ".2g")
-        passes = statistics.median(row["evaluations"] for row in rows)
-        print(f"| {phase}, κ = {kappa:g} | {early} | {late} | {passes:g} |")
-    print()
-    print("| η = | κ | largest η·λ | η·λ, second half | steps at which the loss rose | last loss |")
-    print("|---|---|---|---|---|---|")
-    for (source, kappa), rows in runs.items():
-        losses = [row["loss"] for row in rows]
-        rose = statistics.mean(after > before for before, after in pairwise(losses))
-        name = "κ/λ" if source == "hessian" else "κ/λ_c"
-        held = (
-            "–, the weights left the finite"
-            if len(rows) < steps
-            else spread([r["product"] for r in rows[steps // 2 :]])
-        )
-        end = losses[-1] if math.isfinite(losses[-1]) else math.inf
-        most = max(row["product"] for row in rows)
-        print(f"| {name} | {kappa:g} | {most:.3g} | {held} | {100 * rose:.0f}% | {end:.2g} |")
+    parser.add_argument("--publish", action="store_true", help="write them into docs/ and beside this file as well")
+    given = parser.parse_args()
+    runs = [
+        {"source": source, "kappa": kappa, **summary(descend(source, kappa, given.steps), given.steps)}
+        for source in ("hessian", "critical")
+        for kappa in PHASES
+    ]
+    result = {"steps": given.steps, "runs": runs, "environment": environment()}
+    print("\n\n".join(tables(result).values()))
+    if given.publish:
+        publish(__file__, result, tables(result), PAGE)
+
+
+def summary(rows: list[dict[str, float]], steps: int) -> dict:
+    """What the tables show of a run; ``product`` is missing where the weights left the finite."""
+    losses = [row["loss"] for row in rows]
+    ratios = [row["critical"] / row["sharpness"] for row in rows]
+    whole = len(rows) == steps
+    return {
+        "ratio_early": spread(ratios[:20]) if whole else None,
+        "ratio_late": spread(ratios[steps // 2 :]) if whole else None,
+        "evaluations": statistics.median(row["evaluations"] for row in rows),
+        "product": spread([row["product"] for row in rows[steps // 2 :]]) if whole else None,
+        "product_largest": max(row["product"] for row in rows),
+        "rose": statistics.mean(after > before for before, after in pairwise(losses)),
+        "loss": losses[-1] if math.isfinite(losses[-1]) else None,
+    }
+
+
+def tables(result: dict) -> dict[str, str]:
+    """As the page shows them."""
+    return {"critical_sharpness_by_phase": by_phase(result), "critical_sharpness_as_source": as_source(result)}
+
+
+def by_phase(result: dict) -> str:
+    """λ_c/λ along the runs at η = κ/λ."""
+    lines = ["| phase (η = κ/λ) | λ_c/λ, first 20 steps | λ_c/λ, second half | forward passes |", "|---|---|---|---|"]
+    for run in result["runs"]:
+        if run["source"] == "hessian":
+            early, late = shown(run["ratio_early"], ".2g"), shown(run["ratio_late"], ".2g")
+            phase = PHASES[run["kappa"]]
+            lines.append(f"| {phase}, κ = {run['kappa']:g} | {early} | {late} | {run['evaluations']:g} |")
+    return "\n".join(lines)
+
+
+def as_source(result: dict) -> str:
+    """What becomes of η·λ where the rate follows λ, and where it follows λ_c."""
+    lines = [
+        "| η = | κ | largest η·λ | η·λ, second half | steps at which the loss rose | last loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in result["runs"]:
+        name = "κ/λ" if run["source"] == "hessian" else "κ/λ_c"
+        held = shown(run["product"], ".2f") if run["product"] else "–, the weights left the finite"
+        loss = "–" if run["loss"] is None else f"{run['loss']:.2g}"
+        most, rose = f"{run['product_largest']:.3g}", f"{100 * run['rose']:.0f}%"
+        lines.append(f"| {name} | {run['kappa']:g} | {most} | {held} | {rose} | {loss} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from pathlib import Path
 
 import torch
 
 
-def environment() -> dict[str, object]:
-    """Return torch's version, its threads, the processor and the GPU, as they are printed with each result."""
+def environment(device: str = "cpu") -> dict[str, object]:
+    """Return versions, processor, threads and device, as they are recorded with each result."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     return {
+        "python": platform.python_version(),
         "torch": torch.__version__,
+        "system": platform.platform(),
+        "processor": named or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
     }

@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from environment import environment
+from publication import publish
 
 from eoc.tracking.courier import Courier
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
 
+PAGE = "dashboards.md"
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
 MAIN_JOB = ("model=nup", "schedule=geometric")
 LOGGERS = {"W&B offline": ("logger=wandb", "logger.wandb.mode=offline"), "CSV": ("logger=csv",)}
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="pairs of commands (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=300, help="rows per logger (default: %(default)s)")
     parser.add_argument("--values", type=int, default=60, help="values per row (default: %(default)s)")
+    parser.add_argument("--publish", action="store_true", help="write it into docs/ and beside this file as well")
     chosen = parser.parse_args()
     commands = {
         "main job": added(chosen.pairs),
@@ -128,7 +131,55 @@ def main() -> None:
     print(f"a row of {chosen.values} values, {chosen.steps} of them:")
     for title, seconds in costs.items():
         print(f"  {title:<13} {1e3 * seconds:.3f} ms")
-    print(json.dumps({**commands, "row": costs, "cores": os.cpu_count(), **environment()}))
+    settings = {"pairs": chosen.pairs, "steps": chosen.steps, "values": chosen.values, "wandb": version("wandb")}
+    result = {**commands, "row": costs, **settings, **environment()}
+    print(json.dumps(result))
+    if chosen.publish:
+        publish(__file__, result, tables(result), PAGE)
+
+
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """As the page shows them."""
+    return {"logging_cost": commands_table(result), "logging_rows": sentence(result)}
+
+
+def commands_table(result: dict[str, Any]) -> str:
+    """What W&B adds to whole commands."""
+
+    def row(name: str, command: str, entry: str) -> str:
+        cells = []
+        for kind in ("passed", "computed"):
+            cost = result[command][kind]
+            spread = f" [{cost['added, least']:.2f}, {cost['added, most']:.2f}]" if entry == "added" else ""
+            cells.append(f"{cost[entry]:.2f} s{spread}".replace("-", "−"))
+        return f"| {name} | {cells[0]} | {cells[1]} |"
+
+    return "\n".join(
+        [
+            f"{result['cores']} cores, {result['processor']}, torch {result['torch']}, wandb {result['wandb']};",
+            f"medians of {result['pairs']} pairs, W&B's service included:",
+            "",
+            "| | time that passes | processor time |",
+            "|---|---|---|",
+            row("main job, metrics.csv alone", "main job", "CSV"),
+            row("added by W&B [least, most]", "main job", "added"),
+            row("a run of one step, metrics.csv alone", "one step", "CSV"),
+            row("added by W&B: starting it, once a process [least, most]", "one step", "added"),
+        ]
+    )
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """What a row costs."""
+    wait = {name: 1e3 * seconds for name, seconds in result["row"].items()}
+    thread = wait["W&B's thread"]
+    whole = 0.3 * (wait["W&B"] + thread)
+    return (
+        f"A row of {result['values']} values, logged at every step, takes {thread:.2f} ms in W&B's thread; the run "
+        f"itself waits {wait['W&B']:.3f} ms for W&B, {wait['CSV']:.3f} ms for metrics.csv, {wait['TensorBoard']:.3f} "
+        f"ms for TensorBoard. 300 such rows, as many as the main job has steps, take {whole:.2f} s "
+        f"of the training process, {whole / result['main job']['passed']['CSV']:.1%} of its time."
+    )
 
 
 if __name__ == "__main__":

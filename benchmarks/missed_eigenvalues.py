@@ -3,24 +3,26 @@
     python benchmarks/missed_eigenvalues.py
 
 trains the main job's network (νP, 4 layers) on 200 digits at η = κ/λ, λ by SciPy's Lanczos in float64 from a random
-start at every step, and lets several trackers follow λ along the same weights. Prints the table of docs/curvature.md.
+start at every step, and lets several trackers follow λ along the same weights. Prints the table of docs/curvature.md,
+and puts it there with ``--publish``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections import defaultdict
 
 import torch
 from environment import environment
+from publication import publish
 
 from eoc.data import digits
 from eoc.dynamics.curvature import CurvatureTracker, HessianOperator
 from eoc.model import MLP, half_squared_error
 from eoc.training.callbacks.reference_sharpness import independent_sharpness
 
+PAGE = "curvature.md"
 KAPPAS = (2.5, 3.0, 3.5)
 SCOUTED = "scout in bfloat16, tolerance 1e-2"
 SCOUTED_2 = f"{SCOUTED}, 2 guards"
@@ -71,19 +73,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--publish", action="store_true", help="write them into docs/ and beside this file as well")
     given = parser.parse_args()
-    print("| κ | tracker | products: mean | probes | further off than 1e-3 | worst |")
-    print("|---|---|---|---|---|---|")
+    lines = []
     for kappa in KAPPAS:
         total = defaultdict(list)
         for seed in range(given.seeds):
             for name, rows in follow(kappa, seed, given.steps).items():
                 total[name] += rows
+            print(f"κ = {kappa:g}: {seed + 1} of {given.seeds} seeds", flush=True)
         for name, rows in total.items():
             errors = [abs(error) for error, _ in rows]
-            missed, products = sum(error > MISS for error in errors), statistics.mean(p for _, p in rows)
-            print(f"| {kappa:g} | {name} | {products:.1f} | {len(rows)} | {missed} | {max(errors):.1g} |", flush=True)
-    print(json.dumps(environment()))
+            lines.append(
+                {
+                    "kappa": kappa,
+                    "tracker": name,
+                    "products": statistics.mean(products for _, products in rows),
+                    "probes": len(rows),
+                    "missed": sum(error > MISS for error in errors),
+                    "worst": max(errors),
+                }
+            )
+    result = {"steps": given.steps, "seeds": given.seeds, "rows": lines, "environment": environment()}
+    print(tables(result)["missed_eigenvalues"])
+    if given.publish:
+        publish(__file__, result, tables(result), PAGE)
+
+
+def tables(result: dict) -> dict[str, str]:
+    """As the page shows them."""
+    rows = [
+        f"| {row['kappa']:g} | {row['tracker']} | {row['products']:.1f} | {row['probes']} | {row['missed']} "
+        f"| {row['worst']:.1g} |"
+        for row in result["rows"]
+    ]
+    head = "| κ | tracker | products: mean | probes | further off than 1e-3 | worst |"
+    return {"missed_eigenvalues": "\n".join([head, "|---|---|---|---|---|---|", *rows])}
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ from environment import environment
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
+from publication import publish
 
 from eoc.data import Dataset
 from eoc.training.build import build_callbacks, build_dataset, build_loggers, build_module, build_trainer
 from eoc.training.callbacks import UpdateCosinesCallback
 from eoc.training.run import quiet
 
+PAGE = "curvature.md"
 NETWORK = [
     "model=mup",
     "model.depth=4",
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--publish", action="store_true", help="write it into docs/ and beside this file as well")
     parser.add_argument("overrides", nargs="*", help="of the config, such as model.width=1024 or trainer=gpu")
     arguments = parser.parse_args()
     quiet()
@@ -107,13 +110,22 @@ def main() -> None:
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "overrides": arguments.overrides,
-        **environment(),
+        **environment("cpu" if configs["none"].trainer.accelerator == "cpu" else "cuda"),
     }
-    print(
-        f"one step: {result['with_ms']:.2f} ms with the cosines, {result['without_ms']:.2f} ms without, "
-        f"ratio {result['ratio']:.3f}; {copies:.2f} copies of the weights kept"
-    )
+    print(tables(result)["update_cosines"])
     print(json.dumps(result))
+    if arguments.publish:
+        publish(__file__, result, tables(result), PAGE)
+
+
+def tables(result: dict) -> dict[str, str]:
+    """As the page shows it, a line of code."""
+    line = (
+        f"    one step: {result['with_ms']:.2f} ms with the cosines, {result['without_ms']:.2f} ms without, "
+        f"ratio {result['ratio']:.3f}; {result['copies_of_the_weights']:.2f} copies of the weights kept "
+        f"({result['processor']})"
+    )
+    return {"update_cosines": line}
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PHASES = {"edge_of_stability": "Edge of stability", "catapult": "Catapult phase, rate = 2.5 / sharpness"}
 STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2", "catapult": "from the start on"}
 SCOUT = "tracker, scout in bfloat16, tolerance 1e-2"
@@ -27,12 +25,6 @@ CHEAP = (
 def suffix(results: dict) -> str:
     """What tells a GPU's results, figures and page from the CPU's."""
     return "" if results["environment"]["device"] == "cpu" else "_gpu"
-
-
-def write(results: dict, page: Path) -> None:
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}")
 
 
 def markdown(results: dict) -> str:

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +35,10 @@ from eoc.dynamics.curvature import CurvatureTracker, critical_sharpness
 from eoc.model import MLP
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+from environment import environment  # noqa: E402 - beside this folder
+from publication import place  # noqa: E402
+
 KAPPA = {"edge_of_stability": None, "catapult": 2.5}
 
 
@@ -197,22 +200,6 @@ def scaling(images_of: Callable[[int], tuple[Tensor, Tensor]], device: str, cloc
     return rows
 
 
-def environment(options: argparse.Namespace) -> dict:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.platform(),
-        "processor": cpu,
-        "cores": os.cpu_count(),
-        "cores_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device,
-        "clock": options.clock,
-    }
-
-
 def settings(options: argparse.Namespace) -> dict:
     """What was run, without the folders of the machine."""
     names = ("seed", "steps", "reference_every", "alternative_steps", "peer_steps")
@@ -262,7 +249,7 @@ def main() -> None:
             results[part] = products_table(problem, clock)
         else:
             results[part] = scaling(images, options.device, clock)
-        results["environment"] = environment(options)
+        results["environment"] = environment(options.device) | {"clock": options.clock}
         results.setdefault("runs", {})[part] = settings(options) | {
             "wall_seconds": time.perf_counter() - start[0],
             "cpu_seconds": time.process_time() - start[1],
@@ -275,7 +262,7 @@ def main() -> None:
         docs = root / "docs"
         page = docs / f"curvature{suffix}.md"
         shutil.copy(path, HERE)
-        report.write(results, page)
+        place(page, "measured", report.markdown(results))
         for figure in options.out.glob("*.png"):
             if f"images/{figure.name}" in page.read_text():
                 shutil.copy(figure, docs / "images")

@@ -43,6 +43,9 @@ def test_every_image_with_its_class(tree):
     root, pixels = tree
     (root / "train" / ".hidden").mkdir()
     (root / "train" / "a" / "notes.txt").write_text("not an image, and not named like one")
+    for unseen in (".thumbnails/0.png", ".0.png", "@eaDir/0.png"):
+        save(root / "train" / "a" / unseen)
+    (root / "train" / "b" / "itself").symlink_to(".")
     data = images(root=root)
     assert (data.name, data.classes, data.dim) == ("images", 3, 60)
     mean = np.mean([row for rows in pixels["train"].values() for row in rows], axis=0)

@@ -742,8 +742,8 @@ def test_each_bad_job_of_a_sweep_is_named_and_the_others_finish(program, tmp_pat
         (["n_trials=0", "hydra/sweeper=best_rate"], "it must be an integer of at least 1."),
         (["n_jobs=0", "hydra/sweeper=best_rate"], "it must be an integer of at least 1."),
         (
-            ["max_failure_rate=2", "hydra/sweeper=best_rate"],
-            "it must be a finite number of at least 0 and of at most 1.",
+            ["max_failure_rate=0.5", "hydra/sweeper=best_rate"],
+            "a job that fails counts as the worst there is, and stops no search; leave it out.",
         ),
         (["direction=foo", "hydra/sweeper=best_rate"], "it must be one of minimize, maximize."),
     ],
@@ -751,9 +751,29 @@ def test_each_bad_job_of_a_sweep_is_named_and_the_others_finish(program, tmp_pat
 def test_settings_of_a_sweeper_are_refused_before_any_job(refused, tmp_path, overrides, sentence):
     wrong, *more = overrides
     said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", f"hydra.sweeper.{wrong}", *more, "seed=0,1")
-    shown = wrong.replace("[foo]", "['foo']").replace("rate=2", "rate=2.0")
+    shown = wrong.replace("[foo]", "['foo']")
     assert said == f"hydra.sweeper.{shown} is not possible: {sentence}"
     assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["curvature._partial_=false"], "curvature._partial_=false is not possible: it must be true."),
+        (
+            ["+callbacks.figure={_target_: eoc.training.callbacks.SummaryFigureCallback, folder: x, draw: 5}"],
+            "callbacks.figure.draw=5 is not possible: it must be settings with a _target_ and _partial_: true, "
+            "as in conf/.",
+        ),
+        (
+            ["callbacks=[default,spectrum]", "callbacks.spectrum.draw=null"],
+            "callbacks.spectrum.draw=null is not possible: it must be settings with a _target_ and _partial_: true, "
+            "as in conf/.",
+        ),
+    ],
+)
+def test_settings_that_would_be_called_must_be_callable(refused, words, said):
+    assert refused(*words) == said
 
 
 def test_what_is_wrong_with_an_experiments_sweep_is_said_and_not_that_it_is_one(refused):

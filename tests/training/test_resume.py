@@ -15,6 +15,7 @@ import torch
 
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import CHECKPOINT, METRICS, SETTINGS, SUMMARY
+from eoc.training.callbacks import CurvatureCallback
 from eoc.training.random_state import random_state, restore_random_state
 from support import NO_FIGURE, Crash, Run, crash_at, trained
 
@@ -282,7 +283,7 @@ def test_a_result_that_came_while_a_job_waited_for_its_folder_is_taken(
     (whole.folder / SUMMARY).unlink()
 
     @contextmanager
-    def waited(folder: Path) -> Iterator[None]:
+    def waited(folder: Path, patience: float) -> Iterator[None]:  # noqa: ARG001
         (folder / SUMMARY).write_bytes(summary)  # the other process ends
         yield
 
@@ -298,10 +299,70 @@ def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp
     folder = tmp_path / "run"
     with pytest.raises(Crash):
         trained(folder, *STEADY, then=crash_at(6))
-    for wrong in ("model.richness=-1", "curvature.max_products=3"):  # the second is refused with all callbacks in place
-        with pytest.raises(InvalidInput, match=wrong.partition("=")[0]):
-            trained(folder, *STEADY, wrong)
+    for wrong in (
+        ["model.richness=-1"],
+        ["curvature.max_products=3"],  # refused with all callbacks in place
+        ["curvature.examples=61"],  # where the data are known
+        ["curvature.scout=bfloat16", "trainer.precision=64-true"],
+    ):
+        with pytest.raises(InvalidInput, match=wrong[0].partition("=")[0]):
+            trained(folder, *STEADY, *wrong)
     assert len(trained(folder, *STEADY).path) == 5  # θ_4 to θ_8
+
+
+def test_rows_kept_elsewhere_are_there_when_the_run_goes_on(tmp_path: Path) -> None:
+    kept = (*STEADY, f"logger.csv.folder={tmp_path / 'rows'}")
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *kept, then=crash_at(6))
+    assert len(trained(tmp_path / "run", *kept).path) == 5  # θ_4 to θ_8
+    assert written_steps(tmp_path / "rows") == list(range(9))
+
+
+def test_rows_of_a_folder_that_was_moved_are_there_when_the_run_goes_on(tmp_path: Path) -> None:
+    flat = (*STEADY, "paths.checkpoints=${paths.run}")
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *flat, then=crash_at(6))
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    assert len(trained(moved, *flat).path) == 5  # θ_4 to θ_8
+    assert written_steps(moved) == list(range(9))
+
+
+def test_rows_of_a_finished_run_are_not_run_over(tmp_path: Path) -> None:
+    trained(tmp_path / "one", *STEADY)
+    before = (tmp_path / "one" / METRICS).read_bytes()
+    with pytest.raises(InvalidInput, match=r"^logger\.csv\.folder=.*one is not possible: a finished run has its rows"):
+        trained(tmp_path / "other", *STEADY, f"logger.csv.folder={tmp_path / 'one'}")
+    assert (tmp_path / "one" / METRICS).read_bytes() == before
+
+
+@pytest.mark.parametrize("every", [4, 100])
+def test_a_run_that_is_cut_off_while_the_final_weights_are_measured_goes_on(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (NO_FIGURE, "schedule=constant", f"callbacks.checkpoint.every={every}")
+    whole = trained(tmp_path / "whole", *settings)
+
+    def crash(*args: Any) -> None:  # noqa: ARG001
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CurvatureCallback, "at_end", crash)
+        with pytest.raises(Crash):
+            trained(tmp_path / "run", *settings)
+    run = trained(tmp_path / "run", *settings)
+    assert len(run.path) == (5 if every == 4 else 9)  # from θ_4, or from the start
+    assert written_steps(tmp_path / "run") == list(range(9))
+    assert all(torch.equal(a, b) for a, b in zip(run.path[-1], whole.path[-1], strict=True))
+    assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["global_step"] == 8
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_not_taken_for_one(tmp_path: Path) -> None:
+    partial = (tmp_path / "run" / CHECKPOINT).with_suffix(".part")
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"torn")
+    run = trained(tmp_path / "run", *STEADY, "schedule.unit=absolute", "schedule.rate=1e6")
+    assert run.summary["status"] == "diverged"
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "other"])

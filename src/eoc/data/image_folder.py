@@ -31,8 +31,8 @@ def images(
 ) -> Dataset:
     """Load images sorted into class folders; only those that are chosen are decoded.
 
-    Classes are numbered in the alphabetical order of their folders (hidden folders are skipped); an input is
-    the image's pixels in the order height, width, channel. Transparency is dropped.
+    Classes are numbered in the alphabetical order of their folders; hidden files and folders, and folders inside a
+    class, are skipped. An input is the image's pixels in the order height, width, channel. Transparency is dropped.
 
     Args:
         n_train: training examples, at least one per class; None takes all.
@@ -89,27 +89,36 @@ def _classes(root: Path, part: str) -> list[str]:
     folder = root / part
     if not folder.is_dir():
         raise InvalidInput("root", str(root), f"it has no folder {part}: {LAYOUT}")
-    try:
-        names = sorted(each.name for each in os.scandir(folder) if each.is_dir() and not each.name.startswith("."))
-    except OSError as error:
-        rule = f"its folder {part} cannot be read ({error.strerror}): make it readable"
-        raise InvalidInput("root", str(root), rule) from error
+    names = sorted(each.name for each in _scanned(root, folder) if each.is_dir())
     if not names:
         raise InvalidInput("root", str(root), f"its folder {part} has no class folders: {LAYOUT}")
     return names
 
 
 def _part(root: Path, part: str, classes: list[str], decoder: _Decoder) -> Part:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+    from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    numbers = {name: number for number, name in enumerate(classes)}
-    samples = make_dataset(str(root / part), numbers, extensions=IMG_EXTENSIONS, allow_empty=True)
-    labels = torch.tensor([number for _, number in samples], dtype=torch.int64)
-    for name, count in zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True):
-        if count == 0:
+    files: list[str] = []
+    numbers: list[int] = []
+    for number, name in enumerate(classes):
+        found = sorted(each.path for each in _scanned(root, root / part / name) if each.is_file())
+        found = [file for file in found if file.lower().endswith(IMG_EXTENSIONS)]
+        if not found:
             rule = f"{part}/{name} has no image files: put some there ({' '.join(IMG_EXTENSIONS)})"
             raise InvalidInput("root", str(root), rule)
-    return Part(labels, lambda positions: decoder([samples[position][0] for position in positions.tolist()]))
+        files += found
+        numbers += [number] * len(found)
+    labels = torch.tensor(numbers, dtype=torch.int64)
+    return Part(labels, lambda positions: decoder([files[position] for position in positions.tolist()]))
+
+
+def _scanned(root: Path, folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, hidden entries apart."""
+    try:
+        return [each for each in os.scandir(folder) if not each.name.startswith(".")]
+    except OSError as error:
+        rule = f"its folder {folder.relative_to(root)} cannot be read ({error.strerror}): make it readable"
+        raise InvalidInput("root", str(root), rule) from error
 
 
 class _Decoder:

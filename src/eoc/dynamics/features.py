@@ -15,7 +15,7 @@ def relative_change(
 ) -> Float[Tensor, ""]:
     """‖h(t) − h(0)‖/‖h(0)‖ in Frobenius norm, float64; NaN if h(0) is zero (a readout that starts at 0): undefined.
 
-    Source: derived, see docs/theory.md (the r_k of the scaling table, summed over steps).
+    Source: derived, see docs/theory.md (Feature change).
     """
     moved = (now.double() - initial.double()).square().sum()
     start = initial.double().square().sum()

@@ -133,7 +133,8 @@ def scaling(parameterization: str, role: str, sizes: Sizes, richness: float = 1.
     """Look up c and g of one layer.
 
     Richness ρ divides the readout's c by ρ and multiplies every g by ρ²: each layer's share of the output's
-    change, hence λ_0 and the largest stable η, stays, and all preactivation changes are multiplied by ρ.
+    change stays, and with the squared loss the Gauss-Newton part of λ_0, hence about the largest stable η; all
+    preactivation changes are multiplied by ρ.
 
     Args:
         parameterization: a key of `PARAMETERIZATIONS`.

@@ -13,8 +13,8 @@ class Geometric(Schedule):
     """The rate holds η·λ at κ, in whichever phase κ names: η_t = κ/λ_t.
 
     κ is the true product η·λ, whatever the optimizer. For gradient descent κ < 2 is stable descent, 2 the
-    edge, and 2 < κ < 4 stays in the catapult phase for as long as the run lasts; with heavy ball of momentum
-    β the edge is at κ = 2(1+β) (`eoc.schedule.stability_limit`).
+    edge, and 2 < κ < 4 stays in the catapult phase for as long as the run lasts (with cross-entropy until the data
+    are separated); with heavy ball of momentum β the edge is at κ = 2(1+β) (`eoc.schedule.stability_limit`).
 
     λ_t is told at multiples of ``interval`` and held in between. In the catapult phase the network bounces
     with period two and λ with it (by a factor 1.5 at κ = 2.5): an even interval sees one side of the valley
@@ -24,8 +24,9 @@ class Geometric(Schedule):
     A told λ ≤ 0 gives no rate: the last usable one is held.
 
     With ``source = critical`` it is told the critical sharpness λ_c in the place of λ: η_t = κ/λ_c, so that κ = 2
-    is the step at which the loss along the update is back at its old value. No Hessian product is needed; how λ_c
-    differs from λ in the phases is measured in docs/curvature.md.
+    is the step at which the loss along full-batch gradient descent's update is back at its old value (no statement
+    on momentum's or a smaller batch's). No Hessian product is needed; how λ_c differs from λ in the phases is
+    measured in docs/curvature.md.
 
     Args:
         kappa: κ, a number above 0.

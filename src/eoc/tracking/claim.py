@@ -24,8 +24,8 @@ class FolderTaken(RunFailure):
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process.
+def claimed(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold ``folder`` for this process, after having waited for another one for ``patience`` seconds at most.
 
     The kernel keeps the lock (flock) and takes it back when the process ends, by SIGKILL too: no stale lock is left.
     The file says who holds it, for people.
@@ -34,7 +34,7 @@ def claimed(folder: Path) -> Iterator[None]:
         FolderTaken: if another process holds it.
     """
     with (folder / LOCK).open("a+") as file:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not _locked(file.fileno(), folder):
             if time.monotonic() > deadline:
                 file.seek(0)

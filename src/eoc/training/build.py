@@ -117,6 +117,8 @@ def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfCh
     if "k" in config.curvature:
         raise InvalidInput("curvature.k", config.curvature.k, "callbacks.curvature.k says how many; leave it out")
     make_probe = make("curvature", config.curvature)
+    if not callable(make_probe):
+        raise InvalidInput("curvature._partial_", config.curvature.get("_partial_"), "it must be true")
     with under("curvature"):
         make_probe()  # refuses bad settings here, once
     if dataset is None:
@@ -158,7 +160,10 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         _check_trainer(node)
     checkpoints = any(isinstance(callback, Checkpoint) for callback in callbacks)
     try:
-        made = make("trainer", node, callbacks=callbacks, logger=loggers or False, enable_checkpointing=checkpoints)
+        parts: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False}
+        # In the run folder, which is its own: on SLURM, Lightning goes on from a checkpoint that it finds there.
+        root = str(config.paths.run)
+        made = make("trainer", node, **parts, enable_checkpointing=checkpoints, default_root_dir=root)
         return _alone_in_sweep(made)
     except InvalidInput:
         raise

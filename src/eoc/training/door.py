@@ -26,7 +26,7 @@ from eoc.tracking.claim import FolderTaken
 from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
 from eoc.training.complaints import complaint
-from eoc.training.past import ToldToEnd
+from eoc.training.past import ToldToEnd, is_grid
 from eoc.training.sweep.settings import check_sweep, expect_our_launchers, worst
 
 REFUSED = 2
@@ -161,11 +161,6 @@ def _check_flags(arguments: list[str]) -> None:
     rerun = parser.parse_args(arguments).experimental_rerun
     if rerun is not None and not (Path(rerun).is_file() and Path(rerun).suffix == ".pickle"):
         raise InvalidInput("--experimental-rerun", rerun, "it must be the config.pickle that a run has left")
-
-
-def is_grid(config: DictConfig) -> bool:
-    """Whether a sweep is a grid, which looks after its jobs itself, and not a search."""
-    return str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper")
 
 
 def record_failure(folder: Path, error: Exception) -> None:

@@ -131,8 +131,9 @@ class EdgeOfChaosModule(LightningModule):
         self.trainer.precision_plugin.convert_module(self)
 
     def on_fit_start(self) -> None:
-        """Follow the updates, if the schedule is a feedback on them."""
+        """Refuse what cannot be probed; follow the updates, if the schedule is a feedback on them."""
         self.place_data()
+        self._probe.check(self)
         self.schedules_cosines()
 
     def schedules_cosines(self) -> UpdateCosines | None:

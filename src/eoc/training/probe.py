@@ -87,6 +87,10 @@ class CurvatureProbe:
         self.last: Eigenpairs | None = None
         self._last_step = -1
 
+    def check(self, module: EdgeOfChaosModule) -> None:
+        """Refuse, before the first step, what data, precision or the number of processes do not allow."""
+        self._operator(module, self.autocast or self.scout)
+
     def measure(self, module: EdgeOfChaosModule) -> Eigenpairs:
         """Probe ``module`` at its present weights, once a step; `NonFiniteCurvature` where they have blown up."""
         if self.last is not None and self._last_step == module.step:

@@ -17,9 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 
 from eoc.errors import InvalidInput, RunFailure
-from eoc.tracking.claim import claimed
+from eoc.tracking.claim import PATIENCE, claimed
 from eoc.tracking.csv_log import CSVLog
-from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, write_json
+from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, has_result, write_json
 from eoc.tracking.settings import KEPT
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
@@ -37,6 +37,7 @@ from eoc.training.past import (
     begin,
     finished_value,
     in_queue,
+    in_search,
     in_sweep,
     is_new,
     last_checkpoint,
@@ -71,11 +72,15 @@ def run(config: DictConfig) -> float:
     check_settings(config)
     resolved = _resolved(config)
     folder, own = Path(config.paths.run), identity(config)
+    if in_sweep() and folder.absolute() != Path(HydraConfig.get().runtime.output_dir).absolute():
+        rule = "a sweep gives each job a folder below hydra.sweep.dir; leave it out"
+        raise InvalidInput("paths.run", str(folder), rule)
     if (value := _value_there(config, folder, own)) is not None:
         return value
     new = is_new(folder)
     try:
-        with claimed(folder) if leads() else nullcontext():
+        patience = math.inf if in_search() else PATIENCE  # a trial that is proposed twice is worth what it is worth
+        with claimed(folder, patience) if leads() else nullcontext():
             if leads() and (value := _value_there(config, folder, own)) is not None:
                 return value  # another process ended it while this one waited for the folder
             return _train(config, resolved, folder, own, start)
@@ -109,6 +114,9 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     torch.manual_seed(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
+    for logger in loggers:
+        if isinstance(logger, CSVLog) and logger.path.parent.absolute() != folder.absolute():
+            _check_rows(logger.path.parent)
     describe(loggers, config)
     queued = [Requeued()] if in_queue() else []
     own_folder = OwnFolder(folder, own, resolved)
@@ -119,7 +127,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     recorder = next(callback for callback in callbacks if isinstance(callback, Recorder))
 
     kept = next((each.path for each in callbacks if isinstance(each, CheckpointCallback)), folder / CHECKPOINT)
-    checkpoint = (last_checkpoint(kept, folder, trainer.max_steps) if goes_on else None) or config.ckpt_path
+    its_own = last_checkpoint(kept, folder, trainer.max_steps) if goes_on else None
+    checkpoint = its_own or config.ckpt_path
     if checkpoint is not None:
         resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
         branches = resumed.branches(folder, settings, in_sweep=in_sweep())
@@ -129,7 +138,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
                 print(f"  changed since: {change}", flush=True)
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
-                logger.resume(resumed.folder, before=resumed.step)
+                rows = logger.path.parent if its_own and logger.path.exists() else resumed.folder
+                logger.resume(rows, before=resumed.step)
             if isinstance(logger, WandbLog) and logger.name in resumed.loggers and not branches:
                 logger.resume(resumed.loggers[logger.name])
             if isinstance(logger, TensorBoardLog):
@@ -177,6 +187,13 @@ def quiet() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _check_rows(folder: Path) -> None:
+    """Refuse to run over the rows of a finished run."""
+    if has_result(folder):
+        rule = "a finished run has its rows there; choose another folder, or leave it out"
+        raise InvalidInput("logger.csv.folder", str(folder), rule)
 
 
 def _stopped(trainer: Trainer, checkpoint: Path) -> BaseException:

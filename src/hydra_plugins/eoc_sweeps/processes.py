@@ -37,7 +37,7 @@ class ProcessLauncher(JoblibLauncher):
         from hydra_plugins.hydra_joblib_launcher._core import process_joblib_cfg
         from joblib import Parallel, delayed
 
-        from eoc.training.door import is_grid
+        from eoc.training.past import is_grid
         from eoc.training.sweep.worker import lost, run, with_result
 
         config, context = self.config, self.hydra_context

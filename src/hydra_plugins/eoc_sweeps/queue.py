@@ -62,9 +62,14 @@ class _Launcher(BaseSubmititLauncher or Launcher):  # type: ignore[misc]
         try:
             return self._submit(job_overrides, initial_job_idx)
         except (FailedJobError, RuntimeError, OSError) as error:
-            name = self.config.hydra.runtime.choices["hydra/launcher"]
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise RunFailure(f"hydra/launcher={name} cannot submit the jobs ({reason}).") from error
+            what = "cannot submit the jobs"
+            reason: Exception = error
+        except (AssertionError, KeyError, NameError, TypeError, ValueError) as error:  # submitit's, of a wrong setting
+            what = "takes no such settings; its file in conf/ says what each is"
+            reason = error
+        name = self.config.hydra.runtime.choices["hydra/launcher"]
+        said = " ".join(str(reason).split()).rstrip(".") or f"{type(reason).__name__} in submitit"
+        raise RunFailure(f"hydra/launcher={name} {what} ({said}).") from reason
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
         import submitit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from eoc.analysis.claims.drawing import legible, panels
@@ -55,3 +56,17 @@ def test_a_panel_without_a_value_says_so_and_can_be_drawn():
     said = [[text.get_text() for text in axis.texts] for axis in (empty, marked, full)]
     assert said == [["no runs"], ["no runs"], []]
     assert full.get_yscale() == "log"
+
+
+def test_a_panel_without_a_value_leaves_the_axes_that_it_shares_alone():
+    figure = Figure()
+    (full, empty), (low, also_empty) = figure.subplots(2, 2, sharex=True, sharey="row")
+    for axis in (full, low):
+        axis.plot([1.0, 10.0], [0.3, 3.9])
+    empty.set(xscale="log", yscale="log")
+    legible(figure)
+    figure.savefig(BytesIO())
+    assert {axis.get_xscale() for axis in figure.axes} == {"log"}
+    assert (full.get_yscale(), low.get_yscale()) == ("log", "linear")
+    assert all(axis.get_xticks().size for axis in (full, low))
+    assert [[text.get_text() for text in axis.texts] for axis in (empty, also_empty)] == [["no runs"], ["no runs"]]

@@ -110,6 +110,39 @@ def test_products_are_taken_at_the_present_weights() -> None:
     torch.testing.assert_close(dense(operator).diagonal(), theta.detach() ** 2)
 
 
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda ps: torch.optim.SGD(ps, lr=0.3, fused=True).step(),
+        lambda ps: torch.optim.AdamW(ps, lr=0.3, fused=True).step(),
+        lambda ps: [p.data.sub_(0.3 * p.grad) for p in ps],
+        lambda ps: [setattr(p, "data", p.data - 0.3 * p.grad) for p in ps],
+        lambda ps: torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(ps) - 0.3, ps),
+    ],
+    ids=["fused SGD", "fused AdamW", "data in place", "data replaced", "vector_to_parameters"],
+)
+def test_steps_that_leave_no_trace_in_the_versions_are_seen(step, module) -> None:
+    """Also those of the module's other layers, which a block of one layer holds fixed while it multiplies."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    x, y = torch.randn(7, 5), torch.randn(7, 2)
+    chosen = list(net[2].parameters() if module else net.parameters())
+    moved = list(net[0].parameters() if module else net.parameters())
+
+    def fresh() -> HessianOperator:
+        return HessianOperator(lambda a, b: mse(net(a), b), chosen, [(x, y)], module=net)
+
+    kept = fresh()
+    before = dense(kept)
+    mse(net(x), y).backward()
+    with torch.no_grad():
+        step(moved)
+    assert torch.equal(dense(kept), dense(fresh()))
+    assert not torch.equal(dense(kept), before)
+    assert all(torch.equal(a, b) for a, b in zip(kept.gradient(), fresh().gradient(), strict=True))
+
+
 @pytest.mark.parametrize("chunks", [1, 3])
 def test_nothing_is_disturbed(chunks) -> None:
     weights, x, y = small_problem()

@@ -105,6 +105,48 @@ def test_a_search_that_goes_on_proposes_something_new(tmp_path):
     assert len(set(proposed)) == 6
 
 
+@pytest.mark.slow
+def test_a_trial_that_is_proposed_twice_is_worth_what_it_is_worth(tmp_path):
+    """Two processes are given the same job: the second waits for the first, and neither is taken for a failure."""
+    optuna = pytest.importorskip("optuna")
+    done = swept(
+        tmp_path,
+        *("hydra/sweeper=best_rate", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "schedule=constant"),
+        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_steps=6000"),
+        "hydra.sweeper.params={schedule.rate: 'choice(0.5)'}",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 jobs: 1 completed" in done.stdout
+    study = optuna.load_study(study_name="best_rate", storage=f"sqlite:///{tmp_path / 'sweep' / 'study.db'}")
+    first, second = (trial.value for trial in study.trials)
+    assert first == second < 1.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("hydra.launcher.timeout_min=2h", ""),
+        ("hydra.launcher.mem_gb=16G", ""),
+        ("+hydra.launcher.foo=1", "foo"),
+        ("hydra.launcher.setup=module load x", ""),
+        ("hydra.launcher.array_parallelism=many", ""),
+        ("hydra.launcher.submitit_folder=null", "submitit_folder"),
+    ],
+)
+def test_settings_that_submitit_falls_over_are_said_in_one_sentence(tmp_path, monkeypatch, wrong, reason):
+    pytest.importorskip("submitit")
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 0\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    done = swept(tmp_path, "hydra/launcher=slurm", wrong, "seed=0,1")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said.startswith("error: hydra/launcher=slurm takes no such settings; its file in conf/ says what each is (")
+    assert reason in said
+
+
 def test_without_submitit_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr(queue, "BaseSubmititLauncher", None)
     with pytest.raises(RunFailure, match=r"needs submitit, which is not installed: pip install -e '\.\[slurm\]'"):

@@ -314,8 +314,27 @@ def test_a_damaged_summary_is_no_result_and_its_job_runs_again(sweep, tmp_path, 
     (folder / SUMMARY).write_bytes(content)
     code, out, _ = sweep("seed=0,1")
     assert code == 0
+    assert f"{folder / SUMMARY} is damaged: " in out
     assert "2 jobs: 2 completed" in out
     assert read_summary(folder)["final"] == final
+
+
+@pytest.mark.parametrize("key", ["logger.csv.folder", "paths.checkpoints"])
+def test_jobs_that_would_keep_their_own_in_one_place_are_refused(sweep, tmp_path, key):
+    code, out, _ = sweep("seed=0,1", f"{key}={tmp_path / 'one'}")
+    assert code == 2
+    named = "callbacks.checkpoint.folder" if key == "paths.checkpoints" else key
+    assert f"failed    seed=1: {named}={tmp_path / 'one'} is not possible: a job of other settings keeps" in out
+    assert "2 jobs: 1 completed, 1 failed" in out
+    code, out, _ = sweep("seed=2,3", f"{key}={tmp_path}/${{seed}}")
+    assert (code, "2 jobs: 2 completed" in out) == (0, True)
+
+
+def test_a_sweep_chooses_the_folders_of_its_jobs(sweep, tmp_path):
+    code, out, _ = sweep("seed=0,1", f"paths.run={tmp_path}/${{seed}}")
+    assert code == 2
+    assert f"failed    seed=0: paths.run={tmp_path / '0'} is not possible: a sweep gives each job a folder" in out
+    assert "2 jobs: 2 failed" in out
 
 
 def test_a_search_names_damaged_settings_and_counts_the_other_jobs(tmp_path, capsys):

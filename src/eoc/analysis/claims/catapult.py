@@ -148,12 +148,16 @@ def figure(cells: pd.DataFrame) -> Figure:
     for axis, model in zip(axes, models, strict=False):
         part = cells[cells["model"] == model]
         ranks = part.assign(rank=part["phase"].map(PHASES.index))
-        grid = ranks.pivot_table(index="model.depth", columns="schedule.rate", values="rank", aggfunc="max")
-        axis.imshow(grid, cmap=ListedColormap(SHADES), vmin=-0.5, vmax=4.5, aspect="auto", origin="lower")
-        axis.set_xticks(range(len(grid.columns)), [f"{rate:g}" for rate in grid.columns], fontsize=6)
+        tried, seeds = sorted(part["schedule.rate"].unique()), sorted(part["seed"].unique())
+        columns = pd.MultiIndex.from_product([tried, seeds])
+        grid = ranks.pivot_table(index="model.depth", columns=["schedule.rate", "seed"], values="rank")
+        shaded = {"cmap": ListedColormap(SHADES), "vmin": -0.5, "vmax": 4.5}
+        axis.imshow(grid.reindex(columns=columns), **shaded, aspect="auto", origin="lower", interpolation="nearest")
+        axis.set_xticks([(i + 0.5) * len(seeds) - 0.5 for i in range(len(tried))], [f"{rate:g}" for rate in tried])
+        axis.tick_params(axis="x", labelsize=6)
         axis.set_yticks(range(len(grid.index)), [str(depth) for depth in grid.index])
         axis.grid(visible=False)
-        axis.set(title=f"{RULES[model]}", xlabel="η·λ₀", ylabel="depth l")
+        axis.set(title=f"{RULES[model]}, seeds side by side", xlabel="η·λ₀", ylabel="depth l")
     shades = [Patch(color=shade, label=phase) for shade, phase in zip(SHADES, PHASES, strict=True)]
     drawn.legend(handles=shades, loc="outside lower left", ncols=len(PHASES))
     for model in models:

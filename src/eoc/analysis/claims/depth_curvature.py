@@ -71,8 +71,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     found.append(
         Claim(
             "growth_3_grows",
-            "Widths that grow faster than k² (γ = 3) leave the small first layers to fluctuate: λ_0 grows faster with "
-            "depth than for γ = 2.",
+            "For widths that grow faster than k² (γ = 3) λ_0 grows faster with depth than for γ = 2.",
             DERIVED,
             "exponent less that of γ = 2, by seed, at least 0.15",
             measured,

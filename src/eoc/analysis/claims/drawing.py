@@ -73,14 +73,20 @@ def legend(axis: Axes, **keywords: Any) -> None:
         axis.legend(**keywords)
 
 
+def _empty(axis: Axes) -> bool:
+    return not bool(np.isfinite(axis.dataLim.get_points()).all())
+
+
 def legible(figure: Figure) -> None:
     """Label logarithmic y axes on which few powers of ten lie at 1, 2 and 5 of each, or else at round numbers.
 
-    A panel without a value says so: it has no logarithmic scale.
+    A panel without a value says so: it has no logarithmic scale, unless it shares that of a panel with values.
     """
     for axis in figure.axes:
-        if not np.isfinite(axis.dataLim.get_points()).all():
-            axis.set(xscale="linear", yscale="linear", xticks=[], yticks=[])
+        if _empty(axis):
+            for name, shared in (("x", axis.get_shared_x_axes()), ("y", axis.get_shared_y_axes())):
+                if all(_empty(other) for other in shared.get_siblings(axis)):
+                    axis.set(**{f"{name}scale": "linear", f"{name}ticks": []})
             axis.text(0.5, 0.5, "no runs", transform=axis.transAxes, ha="center", va="center", color=GREY)
             continue
         low, high = axis.get_ylim()

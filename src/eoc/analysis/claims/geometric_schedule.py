@@ -117,7 +117,7 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         found.append(
             judged(
                 "cooldown",
-                "A cooldown lets the loss converge in the flat region that was found.",
+                "A cooldown of κ below 2 at the end lets the loss converge.",
                 DERIVED,
                 "final train loss with cooldown over that without, below 1",
                 ratio(paired(cooled, hot, "train_loss", np.divide)),

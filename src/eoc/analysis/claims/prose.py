@@ -2,8 +2,8 @@
 
 A document writes a number with the Python expression that it comes from, in a comment that Markdown does not show:
 ``falls by <!--= shown(measured("mnist", "lr_transfer", "nup_drift").value, 1) -->−1.4<!--/--> octaves``. Expressions
-know `measured`, `cells`, `shown`, and `bench`, `cost` and `error` for the curvature engine's measurements, numpy as
-``np``, and ``MAIN``, the three data sets of 200 to 300 images.
+know `measured`, `remarked`, `cells`, `shown`, and `bench`, `cost` and `error` for the curvature engine's measurements,
+numpy as ``np``, and ``MAIN``, the three data sets of 200 to 300 images.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from eoc.errors import InvalidInput
 PLACE = re.compile(r"(<!--= ?((?:(?!-->).)*?) ?-->)((?:(?!<!--).)*)(<!--/-->)", re.DOTALL)
 BEGUN, ENDED = re.compile(r"<!--\s*="), re.compile(r"<!--\s*/\s*-->")
 AT_THE_START = re.compile(r"\s*(?:[-*+>]|\d+[.)])?\s*")  # of a line, where Markdown takes a comment for HTML
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 MAIN = ("digits", "mnist", "cifar10")
 
 
@@ -40,12 +41,19 @@ class Results:
 
     def measured(self, dataset: str, experiment: str, claim: str) -> Estimate:
         """What was measured for a claim: ``value``, ``low`` and ``high``."""
+        return Estimate.read(self._claim(dataset, experiment, claim)["measured"])
+
+    def remarked(self, dataset: str, experiment: str, claim: str) -> list[float]:
+        """The numbers in a claim's remark, in their order."""
+        return [float(number) for number in NUMBER.findall(self._claim(dataset, experiment, claim)["remark"])]
+
+    def _claim(self, dataset: str, experiment: str, claim: str) -> dict[str, Any]:
         if (dataset, CLAIMS) not in self._read:
             self._read[dataset, CLAIMS] = json.loads((self._folder / dataset / CLAIMS).read_text())["claims"]
-        found = [c for c in self._read[dataset, CLAIMS] if (c["experiment"], c["name"]) == (experiment, claim)]
-        if not found:
-            raise LookupError(f"{dataset} has no claim {experiment}/{claim}")
-        return Estimate.read(found[0]["measured"])
+        for found in self._read[dataset, CLAIMS]:
+            if (found["experiment"], found["name"]) == (experiment, claim):
+                return dict(found)
+        raise LookupError(f"{dataset} has no claim {experiment}/{claim}")
 
     def cells(self, dataset: str, table: str) -> pd.DataFrame:
         """The rows of ``results/<dataset>/<table>.csv``, a copy."""
@@ -100,7 +108,8 @@ def filled(text: str, folder: Path) -> str:
     """
     results = Results(folder)
     of_benches = {"bench": results.bench, "cost": results.cost, "error": results.error}
-    names = {"measured": results.measured, "cells": results.cells, **of_benches, "shown": shown, "np": np, "MAIN": MAIN}
+    of_claims = {"measured": results.measured, "remarked": results.remarked, "cells": results.cells}
+    names = {**of_claims, **of_benches, "shown": shown, "np": np, "MAIN": MAIN}
 
     def number(match: re.Match[str]) -> str:
         if AT_THE_START.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start()):

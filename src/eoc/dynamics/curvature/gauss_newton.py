@@ -29,7 +29,7 @@ class GaussNewtonOperator(ParameterOperator):
     """Products with the generalized Gauss-Newton matrix of the mean loss: A_c = J_c^T (d^2 loss_c / d f^2) J_c.
 
     J is the Jacobian of the outputs f in the parameters. It is the Hessian less the term with the outputs' second
-    derivatives, positive semidefinite for a loss convex in f, and costs two thirds of a Hessian product.
+    derivatives, positive semidefinite for a loss convex in f, and costs a CPU four fifths of a Hessian product.
 
     Args:
         model: ``model(inputs)``, the outputs, a twice differentiable function of ``parameters``.

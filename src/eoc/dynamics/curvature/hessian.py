@@ -28,7 +28,7 @@ class HessianOperator(ParameterOperator):
         reduce: averages over processes.
         module: whose buffers are put back.
         autocast: evaluate the loss in this lower precision, as `torch.autocast` does: with ``torch.bfloat16`` in a
-            third of the time on CPUs made for it. A product is then right to about a per cent of the
+            third to three fifths of the time on CPUs made for it. A product is then right to about a per cent of the
             largest eigenvalue, which is itself right to 3e-3: ask for residuals of 1e-2, not less.
 
     Raises:

@@ -52,9 +52,10 @@ class ParameterOperator(ABC):
     rates eta * D is plain descent with rate eta in the coordinates D^(-1/2) theta: there A is what counts.
 
     Products are taken at the parameters' values at the time of the call. With one chunk its graph is built at the
-    first call and serves every product until a parameter changes in place; with several, a graph is built for one
-    chunk at a time and freed, so that the data may exceed memory. Nothing is written to: no ``.grad``, parameter,
-    buffer, mode or random state; it works where gradients are switched off.
+    first call and serves every product until a parameter changes, these or others of ``module``; with several, a graph
+    is built for one chunk at a time and freed, so that the data may exceed memory. What else the loss depends on must
+    not change as long as the operator is used. Nothing is written to: no ``.grad``, parameter, buffer, mode or random
+    state; it works where gradients are switched off.
 
     Args:
         parameters: tensors that require gradients, of one dtype and device. A subset gives that block of A.
@@ -64,7 +65,7 @@ class ParameterOperator(ABC):
         reduce: called on the summed product and changes it in place, to average over the processes of a
             data-parallel run.
         module: the module that is evaluated, if it has buffers that an evaluation in training mode changes (running
-            statistics); they are put back.
+            statistics), which are put back, or parameters beside these that training changes.
 
     Attributes:
         size: number of scalar parameters.
@@ -94,7 +95,10 @@ class ParameterOperator(ABC):
         self.device, self.dtype = self._parameters[0].device, self._parameters[0].dtype
         self.products = 0
         self._graph: Any = None
+        others = [] if module is None else [p for p in module.parameters() if all(p is not q for q in self._parameters)]
+        self._watched = self._parameters + others
         self._versions: list[int] = []
+        self._values: list[Tensor] = []  # of what is watched, when the graph was built
 
     @abstractmethod
     def _build(self, batch: Batch) -> Any:
@@ -132,11 +136,19 @@ class ParameterOperator(ABC):
         return finite(result)
 
     def _single_graph(self) -> Any:
-        versions = [p._version for p in self._parameters]
-        if self._graph is None or versions != self._versions:
+        versions = [p._version for p in self._watched]
+        if self._graph is None or versions != self._versions or not self._unmoved():
             self._graph, self._versions = None, versions
+            self._values = [p.detach().clone() for p in self._watched]
             self._graph = self._built(self._batches[0])
         return self._graph
+
+    def _unmoved(self) -> bool:
+        # Fused optimizers, and whoever writes to `.data`, leave no trace in the version counters.
+        pairs = zip(self._watched, self._values, strict=True)
+        if self.device.type == "cpu":
+            return all(torch.equal(p, value) for p, value in pairs)
+        return not bool(torch.stack([(p.detach() != value).any() for p, value in pairs]).any())  # waits for a GPU once
 
     def _built(self, batch: Batch) -> Any:
         with torch.enable_grad(), undisturbed(self._module, self.device):

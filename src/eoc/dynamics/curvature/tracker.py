@@ -14,7 +14,8 @@ from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import inner
 from eoc.errors import InvalidInput, integer, real
 
-# How far a scout is asked to look: products in bfloat16 are right to about 1e-2 and no more, and cost a CPU a third.
+# How far a scout is asked to look: products in bfloat16 are right to about 1e-2 and no more, and cost a CPU made for
+# them a third to three fifths.
 SCOUT_TOLERANCE = 1e-2
 SCOUT_CAUTION = 4.0
 

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from eoc.errors import integer
+from eoc.errors import InvalidInput, integer
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -87,6 +87,13 @@ class Measurement(StepCallback):
         if over_all is not None:
             named = {"all": over_all.item(), **named}
         module.metrics.update({f"{name}/{key}": value for key, value in named.items() if not math.isnan(value)})
+
+
+def drawing(key: str, draw: Any) -> Callable[..., Path]:
+    """Return what draws a figure; refuse what cannot be called."""
+    if not callable(draw):
+        raise InvalidInput(key, draw, "it must be settings with a _target_ and _partial_: true, as in conf/")
+    return cast("Callable[..., Path]", draw)
 
 
 def log_figure(module: EdgeOfChaosModule, name: str, draw: Callable[[], Path]) -> None:

@@ -40,8 +40,9 @@ class CheckpointCallback(StepCallback, Checkpoint):
     """Writes ``last.ckpt`` every so many steps and after the last; ``ckpt_path=…/last.ckpt`` goes on from it.
 
     Lightning runs checkpoints behind all other callbacks, so the state it keeps is the one between two steps. The
-    file is replaced in one move: an interrupted write leaves the one before. A diverged run keeps its last state
-    before divergence, and weights that are not finite are never kept.
+    file is replaced in one move: an interrupted write leaves the one before. That of the last step takes its place
+    when the final weights have been measured: a run that is cut off meanwhile goes on from the one before. A diverged
+    run keeps its last state before divergence, and weights that are not finite are never kept.
 
     Args:
         folder: where ``last.ckpt`` goes.
@@ -51,6 +52,7 @@ class CheckpointCallback(StepCallback, Checkpoint):
     def __init__(self, folder: str, every: int = 100) -> None:
         self.every = integer("every", every, minimum=1)
         self.path = Path(text("folder", folder)) / "last.ckpt"
+        self._waits = False  # whether what was saved last is not in its place yet
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Refuse a folder that cannot be written, before the first step."""
@@ -67,7 +69,20 @@ class CheckpointCallback(StepCallback, Checkpoint):
         if due and all(bool(torch.isfinite(weight).all()) for weight in module.network.weights):
             for logger in trainer.loggers:
                 logger.save()  # a run that goes on from here logs what comes after alone
-            partial = self.path.with_suffix(".part")
-            trainer.save_checkpoint(partial)
-            if trainer.is_global_zero:
-                partial.replace(self.path)
+            trainer.save_checkpoint(self._partial)
+            self._waits = done == trainer.max_steps
+            if not self._waits:
+                self._keep(module)
+
+    def at_end(self, module: EdgeOfChaosModule) -> None:
+        """Keep what was saved after the last step."""
+        if self._waits:
+            self._keep(module)
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_suffix(".part")
+
+    def _keep(self, module: EdgeOfChaosModule) -> None:
+        if module.trainer.is_global_zero:
+            self._partial.replace(self.path)

@@ -13,7 +13,7 @@ from eoc.data.subsets import LARGEST_SEED
 from eoc.dynamics.curvature import LayerCurvature, NonFiniteCurvature, spectral_density, trace
 from eoc.errors import integer, text, under
 from eoc.tracking.run_folder import write_spectrum
-from eoc.training.callbacks.base import Measurement, log_figure
+from eoc.training.callbacks.base import Measurement, drawing, log_figure
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -50,7 +50,7 @@ class SpectrumCallback(Measurement):
         dots_per_inch: int = 150,
     ) -> None:
         super().__init__(every)
-        self.folder, self.draw = Path(text("folder", folder)), draw
+        self.folder, self.draw = Path(text("folder", folder)), drawing("draw", draw)
         self.trace_products = integer("trace_products", trace_products, minimum=6)
         self.density_steps = integer("density_steps", density_steps, minimum=1)
         self.density_runs = integer("density_runs", density_runs, minimum=1)

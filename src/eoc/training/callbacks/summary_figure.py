@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eoc.errors import boolean, integer, text
-from eoc.training.callbacks.base import StepCallback, log_figure, takes_images
+from eoc.training.callbacks.base import StepCallback, drawing, log_figure, takes_images
 from eoc.training.past import in_sweep
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SummaryFigureCallback(StepCallback):
     def __init__(self, folder: str, draw: Callable[..., Path], dots_per_inch: int = 150, always: bool = False) -> None:
         self.dots_per_inch = integer("dots_per_inch", dots_per_inch, minimum=1)
         self.always = boolean("always", always)
-        self.folder, self.draw = Path(text("folder", folder)), draw
+        self.folder, self.draw = Path(text("folder", folder)), drawing("draw", draw)
 
     def at_end(self, module: EdgeOfChaosModule) -> None:
         """Draw, behind the recorder; a figure that cannot be drawn is said, and costs nothing else."""

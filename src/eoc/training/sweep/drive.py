@@ -10,7 +10,7 @@ from typing import Any
 
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import is_claimed
-from eoc.tracking.run_folder import FAILED, LOCK, SETTINGS, Damaged, has_result, read_settings
+from eoc.tracking.run_folder import FAILED, LOCK, SETTINGS, Damaged, has_result, read_settings, read_summary
 from eoc.training.past import taken_by_another
 from eoc.training.sweep.jobs import WITH_RESULT, Job, is_finished, outcome
 from eoc.training.sweep.report import report
@@ -41,6 +41,8 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
             continue
         if has_result(job.folder):
             job.refusal = _in_the_way(job, job.folder)
+        elif said := damaged_result(job.folder):
+            print(f"{said} The job runs again.", flush=True)
         elif not resume and _is_cut_off(job.folder):
             job.refusal = f"{job.folder} holds a run that was cut off, and sweep.resume is false"
     left = [job for job in own if job.refusal is None and job.number not in before and job not in busy]
@@ -73,6 +75,17 @@ def _in_the_way(job: Job, folder: Path) -> str:
     return str(taken_by_another(folder))
 
 
+def damaged_result(folder: Path) -> str | None:
+    """Say that there is a ``summary.json`` that cannot be read; None where there is none, or a good one."""
+    try:
+        read_summary(folder)
+    except Damaged as error:
+        return str(error)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return None
+
+
 def _is_cut_off(folder: Path) -> bool:
     return (folder / SETTINGS).exists() and not (folder / FAILED).exists()
 
@@ -80,6 +93,7 @@ def _is_cut_off(folder: Path) -> bool:
 def _apart(jobs: Sequence[Job], sweep: Path) -> tuple[list[Job], int]:
     """Keep the first of the jobs that are the same; return how many others there are. Others' folders are refused."""
     first: dict[Path, Job] = {}
+    places: dict[tuple[str, Path], Job] = {}
     own = []
     for job in jobs:
         if job.folder is None:
@@ -92,6 +106,14 @@ def _apart(jobs: Sequence[Job], sweep: Path) -> tuple[list[Job], int]:
             where = job.folder.relative_to(sweep) if job.folder.is_relative_to(sweep) else job.folder
             rule = f"it is the folder of a job of other settings too ({there.words}); leave it out, or tell them apart"
             job.folder, job.refusal = None, str(InvalidInput("hydra.sweep.subdir", str(where), rule))
+            continue
+        for key, place in job.places.items():
+            there = places.setdefault((key, place), job)
+            if there.identity != job.identity:
+                rule = (
+                    f"a job of other settings keeps its own there too ({there.words}); leave it out, or tell them apart"
+                )
+                job.folder, job.refusal = None, str(InvalidInput(key, str(place), rule))
     return own, len(jobs) - len(own)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +15,7 @@ from eoc.training.door import sentence
 from eoc.training.identity import identity
 from eoc.training.past import was_here
 
+KEPT_IN = ("logger.csv.folder", "callbacks.checkpoint.folder")
 WITH_RESULT = ("completed", "diverged", "stopped")  # what summary.json says
 
 
@@ -29,6 +30,7 @@ class Job:
         identity: the hash of its settings.
         refusal: why its config does not compose.
         words: the overrides that set it apart from the other jobs.
+        places: config key → folder of what it keeps elsewhere than in its own, or in it.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Job:
     identity: str | None = None
     refusal: str | None = None
     words: str = ""
+    places: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ def plan(grid: Sequence[Sequence[str]], compose: Compose, first: int = 0) -> lis
                 subdir = str(OmegaConf.select(config, "hydra.sweep.subdir"))
                 job.folder = Path(config.hydra.sweep.dir).absolute() / subdir
                 job.identity = identity(config)
+                with open_dict(config):
+                    config.hydra.runtime.output_dir = str(job.folder)
+                job.places = {
+                    key: Path(place).absolute() for key in KEPT_IN if (place := OmegaConf.select(config, key))
+                }
             except Exception as error:
                 job.folder, job.refusal = None, sentence(error, job.overrides)
                 if job.refusal is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eoc.errors import InvalidInput, choice, integer, real, under
+from eoc.errors import InvalidInput, choice, integer, under
 
 Check = Callable[[str, Any], object]
 
@@ -65,13 +65,20 @@ def _direction(key: str, value: Any) -> None:
     choice(key, getattr(value, "name", value), ("minimize", "maximize"))
 
 
+def _without_effect(key: str, value: Any) -> None:
+    if value != 0.0:  # the plugin's default
+        raise InvalidInput(
+            key, value, "a job that fails counts as the worst there is, and stops no search; leave it out"
+        )
+
+
 SWEEPER: dict[str, Check] = {
     "max_batch_size": _jobs_at_once,
     "params": _mapping,
     "grids": _mappings,
     "n_trials": lambda key, value: integer(key, value, 1),
     "n_jobs": lambda key, value: integer(key, value, 1),
-    "max_failure_rate": lambda key, value: real(key, value, 0.0, 1.0),
+    "max_failure_rate": _without_effect,
     "direction": _direction,
 }
 LAUNCHER: dict[str, Check] = {"n_jobs": _processes}
