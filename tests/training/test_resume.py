@@ -310,6 +310,21 @@ def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp
     assert len(trained(folder, *STEADY).path) == 5  # θ_4 to θ_8
 
 
+def test_a_checkpoint_that_slurm_left_in_the_working_directory_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Crash):
+        trained(tmp_path / "other", *STEADY, "seed=1", then=crash_at(6))
+    expected = trained(tmp_path / "expected", *STEADY).path
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes((tmp_path / "other" / CHECKPOINT).read_bytes())  # Lightning's name
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"NTASKS": 1, "JOB_NAME": "job", "JOB_ID": 7, "PROCID": 0, "LOCALID": 0, "NODEID": 0}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    path = trained(tmp_path / "run", *STEADY).path
+    assert len(path) == 9
+    assert all(torch.equal(a, b) for a, b in zip(path[-1], expected[-1], strict=True))
+
+
 def test_rows_kept_elsewhere_are_there_when_the_run_goes_on(tmp_path: Path) -> None:
     kept = (*STEADY, f"logger.csv.folder={tmp_path / 'rows'}")
     with pytest.raises(Crash):

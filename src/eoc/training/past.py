@@ -9,7 +9,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from eoc.errors import InvalidInput, RunFailure
@@ -36,15 +35,15 @@ def in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def is_grid(config: DictConfig) -> bool:
+def is_grid(config: Any) -> bool:
     """Whether a sweep is a grid, which looks after its jobs itself, and not a search."""
     return str(config.hydra.sweeper["_target_"]).endswith(".GridSweeper")
 
 
 def in_search() -> bool:
     """Whether this run is a job of a search, which wants its value, whoever computes it."""
-    cfg = HydraConfig.instance().cfg
-    return in_sweep() and cfg is not None and not is_grid(cfg)
+    config = HydraConfig.instance().cfg
+    return in_sweep() and config is not None and not is_grid(config)
 
 
 def leads() -> bool:

@@ -151,8 +151,9 @@ def figure(cells: pd.DataFrame) -> Figure:
         tried, seeds = sorted(part["schedule.rate"].unique()), sorted(part["seed"].unique())
         columns = pd.MultiIndex.from_product([tried, seeds])
         grid = ranks.pivot_table(index="model.depth", columns=["schedule.rate", "seed"], values="rank")
-        shaded = {"cmap": ListedColormap(SHADES), "vmin": -0.5, "vmax": 4.5}
-        axis.imshow(grid.reindex(columns=columns), **shaded, aspect="auto", origin="lower", interpolation="nearest")
+        drawn_grid = grid.reindex(columns=columns)
+        image = axis.imshow(drawn_grid, ListedColormap(SHADES), origin="lower", interpolation="nearest", aspect="auto")
+        image.set_clim(-0.5, 4.5)
         axis.set_xticks([(i + 0.5) * len(seeds) - 0.5 for i in range(len(tried))], [f"{rate:g}" for rate in tried])
         axis.tick_params(axis="x", labelsize=6)
         axis.set_yticks(range(len(grid.index)), [str(depth) for depth in grid.index])

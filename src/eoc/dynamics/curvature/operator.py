@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eoc.errors import InvalidInput, real
+from eoc.dynamics.curvature.arguments import Batch, checked_batches, checked_parameters, square_roots
 
-Batch = tuple[Tensor, Tensor]
 Parts = Sequence[Tensor | None]  # one tensor per parameter, None for zero
 
 
@@ -86,17 +84,17 @@ class ParameterOperator(ABC):
         reduce: Callable[[Tensor], None] | None = None,
         module: nn.Module | None = None,
     ) -> None:
-        self._parameters = _checked_parameters(parameters)
-        self._batches, self._weights = _checked_batches(batches)
-        self._scales = None if metric is None else _square_roots(metric, self._parameters)
+        self._parameters = checked_parameters(parameters)
+        self._batches, self._weights = checked_batches(batches)
+        self._scales = None if metric is None else square_roots(metric, self._parameters)
         self._reduce, self._module = reduce, module
         self._sizes = [p.numel() for p in self._parameters]
         self.size = sum(self._sizes)
         self.device, self.dtype = self._parameters[0].device, self._parameters[0].dtype
         self.products = 0
         self._graph: Any = None
-        others = [] if module is None else [p for p in module.parameters() if all(p is not q for q in self._parameters)]
-        self._watched = self._parameters + others
+        others = [] if module is None else module.parameters()
+        self._watched = [*self._parameters, *(p for p in others if all(p is not q for q in self._parameters))]
         self._versions: list[int] = []
         self._values: list[Tensor] = []  # of what is watched, when the graph was built
 
@@ -139,16 +137,18 @@ class ParameterOperator(ABC):
         versions = [p._version for p in self._watched]
         if self._graph is None or versions != self._versions or not self._unmoved():
             self._graph, self._versions = None, versions
-            self._values = [p.detach().clone() for p in self._watched]
+            self._values = [value.clone() for value in self._present()]
             self._graph = self._built(self._batches[0])
         return self._graph
 
     def _unmoved(self) -> bool:
         # Fused optimizers, and whoever writes to `.data`, leave no trace in the version counters.
-        pairs = zip(self._watched, self._values, strict=True)
-        if self.device.type == "cpu":
-            return all(torch.equal(p, value) for p, value in pairs)
-        return not bool(torch.stack([(p.detach() != value).any() for p, value in pairs]).any())  # waits for a GPU once
+        return all(torch.equal(now, then) for now, then in zip(self._present(), self._values, strict=True))
+
+    def _present(self) -> list[Tensor]:
+        """What is watched; on a GPU in one piece, which is told to compare once and waited for once."""
+        values = [p.detach() for p in self._watched]
+        return values if self.device.type == "cpu" else [torch.cat([value.flatten() for value in values])]
 
     def _built(self, batch: Batch) -> Any:
         with torch.enable_grad(), undisturbed(self._module, self.device):
@@ -221,39 +221,3 @@ def undisturbed(module: nn.Module | None, device: torch.device) -> Iterator[None
     finally:
         for owner, buffers in zip(owners, originals, strict=True):
             owner._buffers.update(buffers)
-
-
-def _checked_parameters(parameters: Sequence[Tensor]) -> list[Tensor]:
-    checked = list(parameters)
-    if not checked:
-        raise InvalidInput("parameters", [], "there must be at least one parameter tensor")
-    kinds = {(p.dtype, p.device) for p in checked}
-    if len(kinds) > 1:
-        raise InvalidInput("parameters", kinds, "all of them must share one dtype and one device")
-    if checked[0].dtype not in (torch.float32, torch.float64):
-        raise InvalidInput("parameters", checked[0].dtype, "they must be of dtype float32 or float64")
-    if not all(p.requires_grad for p in checked):
-        raise InvalidInput("parameters", "frozen", "every one of them must require gradients")
-    return checked
-
-
-def _checked_batches(batches: Sequence[Batch]) -> tuple[list[Batch], list[float]]:
-    checked = list(batches)
-    lengths = [len(inputs) for inputs, _ in checked]
-    if not lengths or min(lengths) < 1:
-        raise InvalidInput("batches", lengths, "there must be at least one batch, each with at least one example")
-    return checked, [length / sum(lengths) for length in lengths]
-
-
-def _square_roots(metric: Sequence[float | Tensor], parameters: list[Tensor]) -> list[float | Tensor]:
-    if len(metric) != len(parameters):
-        raise InvalidInput("metric", metric, f"it needs one entry for each of the {len(parameters)} parameters")
-    roots: list[float | Tensor] = []
-    for factor, parameter in zip(metric, parameters, strict=True):
-        if isinstance(factor, Tensor):
-            if not bool((torch.isfinite(factor) & (factor > 0)).all()):
-                raise InvalidInput("metric", "tensor", "all of its entries must be positive and finite")
-            roots.append(factor.detach().to(parameter).sqrt().expand_as(parameter))
-        else:
-            roots.append(math.sqrt(real("metric", factor, above=0)))
-    return roots
