@@ -100,11 +100,12 @@ def main() -> None:
 def summary(rows: list[dict[str, float]], steps: int) -> dict:
     """What the tables show of a run; ``product`` is missing where the weights left the finite."""
     losses = [row["loss"] for row in rows]
-    ratios = [row["critical"] / row["sharpness"] for row in rows]
     whole = len(rows) == steps
+    ratios = [row["critical"] / row["sharpness"] for row in rows if row["sharpness"]]  # 0: the network is dead
+    alive = whole and len(ratios) == steps
     return {
-        "ratio_early": spread(ratios[:20]) if whole else None,
-        "ratio_late": spread(ratios[steps // 2 :]) if whole else None,
+        "ratio_early": spread(ratios[:20]) if alive else None,
+        "ratio_late": spread(ratios[steps // 2 :]) if alive else None,
         "evaluations": statistics.median(row["evaluations"] for row in rows),
         "product": spread([row["product"] for row in rows[steps // 2 :]]) if whole else None,
         "product_largest": max(row["product"] for row in rows),
