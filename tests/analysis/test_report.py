@@ -49,8 +49,16 @@ def written(folder: Path, *, seed: int = 0, depth: int = 3, rule: str = "nup", d
     (folder / METRICS).write_text("\n".join(["step,test/loss,sharpness,lr", *rows]) + "\n")
     outcome = {"status": "diverged", "diverged": {"step": diverged, "reason": "it"}} if diverged is not None else {}
     summary = {"status": "completed", "diverged": None, "stability_limit": 2.0, **outcome}
-    summary |= {"steps": 4, "final": {}, "best": {}, "wall_seconds": 1.0, "parameters": 10}
+    final = {"test/loss": 1 / 4 + seed, "sharpness": 1 + depth, "lr": 0.5}
+    summary |= {"steps": 3, "final": final, "best": {}, "wall_seconds": 1.0, "parameters": 10}
     (folder / SUMMARY).write_text(json.dumps(summary))
+    return folder
+
+
+def altered(folder: Path, **summary: Any) -> Path:
+    """Write other entries into a run's summary.json."""
+    there = json.loads((folder / SUMMARY).read_text())
+    (folder / SUMMARY).write_text(json.dumps(there | summary))
     return folder
 
 
@@ -159,6 +167,7 @@ def test_means_are_over_completed_runs_and_say_what_they_pool(tmp_path: Path) ->
             (folder / METRICS).write_text("step,test/loss,sharpness,lr\n0,1000,4,0.5\n")
         if (depth, seed) == (3, 0):  # with a row more than the others
             (folder / METRICS).write_text((folder / METRICS).read_text() + "4,0.2,4,0.5\n")
+            altered(folder, final={"test/loss": 0.2}, steps=4)
     compared, remark = comparison(read_all(tmp_path))
     assert remark == "Means over runs that differ in schedule.rate too."
     assert data_of(render(tmp_path))["sections"][-1]["remark"] == remark
@@ -189,7 +198,7 @@ def test_every_model_is_compared_where_there_are_more_than_colours(tmp_path: Pat
             tmp_path,
             {"step": np.zeros(1), "test/loss": np.ones(1)},
             {"model": f"rule_{index}", "model.depth": depth},
-            {"status": "completed", "diverged": None},
+            {"status": "completed", "diverged": None, "final": {"test/loss": 1.0}},
         )
         for index in range(9)
         for depth in (3, 5)
@@ -212,7 +221,56 @@ def test_the_limits_of_all_optimizers_are_drawn(tmp_path: Path) -> None:
     assert product["layout"]["yaxis"]["autorangeoptions"]["include"] == pytest.approx([0, 2.2 * 3.8])
 
 
-def test_one_group_alone_is_not_compared(tmp_path: Path) -> None:
+def test_a_run_ends_with_what_its_summary_says(tmp_path: Path) -> None:
+    """One whose loss left the finite has no final loss, and not the one it began with; damaged rows take nothing."""
+    altered(written(tmp_path / "a", diverged=3), final={"test/loss": None, "sharpness": 7.0}, steps=9)
+    (written(tmp_path / "b", seed=1) / METRICS).write_bytes(b"step,test/loss\n0,1.0\n\0\0\0")
+    finals = [(run.final("test/loss"), run.final("sharpness"), run.steps) for run in read_all(tmp_path)]
+    assert finals == [(None, 7.0, 9), (1.25, 4.0, 3)]
+    (written(tmp_path / "c", seed=2) / SUMMARY).unlink()  # it goes on
+    assert [run.final("test/loss") for run in read_all(tmp_path)] == [None, 1.25, 2.25]
+
+
+def test_while_a_sweep_runs_means_are_over_completed_runs_alone(tmp_path: Path) -> None:
+    written(tmp_path / "a", depth=3)
+    for seed in range(2):
+        (written(tmp_path / f"b{seed}", depth=5, seed=seed) / SUMMARY).unlink()
+    figures = {figure["layout"]["meta"]: figure["data"] for figure in comparison(read_all(tmp_path))[0]}
+    points, means = figures["Final test loss"]
+    assert points["x"] == [3, 5, 5]
+    assert (means["x"], means["y"], means["mode"]) == ([3], [0.25], "lines+markers")  # one point is no line
+    assert {trace["name"] for trace in figures["Test loss: mean and range by depth (runs)"]} == {"νP, depth 3 (1)"}
+
+
+def test_a_quantity_has_its_dash_whatever_else_a_run_lacks(tmp_path: Path) -> None:
+    whole, lacking = written(tmp_path / "a"), written(tmp_path / "b", seed=1)
+    rows = [line.split(",") for line in (lacking / METRICS).read_text().splitlines()]
+    (lacking / METRICS).write_text("\n".join(",".join([row[0], row[1], row[3]]) for row in rows) + "\n")
+    figures = data_of(render(tmp_path))["sections"]
+    (traces,) = [
+        figure["data"]
+        for section in figures
+        for figure in section["figures"]
+        if figure["layout"]["meta"].startswith("Sharpness λ against")
+    ]
+    dashes = [[trace["line"]["dash"] for trace in traces if trace["meta"] == run] for run in (0, 1)]
+    assert dashes[0] == ["solid", *dashes[1]]
+    assert [sum(trace["showlegend"] for trace in traces if trace["meta"] == run) for run in (0, 1)] == [1, 1]
+    assert whole != lacking
+
+
+def test_what_cannot_be_read_below_the_folder_costs_no_other_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "a")
+    loop = written(tmp_path / "b", seed=1) / METRICS
+    loop.unlink()
+    loop.symlink_to(loop.name)
+    assert [run.folder.name for run in read_all(tmp_path)] == ["a", "b"]
+    assert capsys.readouterr().err == f"warning: {loop} cannot be read (Too many levels of symbolic links)\n"
+
+
+def test_one_run_alone_is_not_compared(tmp_path: Path) -> None:
     assert comparison(read_all(written(tmp_path / "a"))) == ([], "")
 
 
@@ -325,7 +383,7 @@ def test_a_run_knows_what_it_has() -> None:
     run = RunData(Path("x"), columns)
     assert [values.tolist() for values in run.known("a/layer_10")] == [[0], [1]]
     assert run.layers("a") == ["a/layer_2", "a/layer_10"]
-    assert (run.last("a/layer_10"), run.last("b")) == (1.0, None)
+    assert (run.final("a/layer_10"), run.final("b")) == (1.0, None)
 
 
 # -- served --------------------------------------------------------------------------------------------------------

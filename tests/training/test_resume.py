@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -310,17 +311,22 @@ def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp
     assert len(trained(folder, *STEADY).path) == 5  # θ_4 to θ_8
 
 
-def test_a_checkpoint_that_slurm_left_in_the_working_directory_is_not_gone_on_from(
+def test_a_checkpoint_that_lightning_left_on_slurm_is_not_gone_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Crash):
         trained(tmp_path / "other", *STEADY, "seed=1", then=crash_at(6))
     expected = trained(tmp_path / "expected", *STEADY).path
-    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes((tmp_path / "other" / CHECKPOINT).read_bytes())  # Lightning's name
+    (tmp_path / "run").mkdir()
+    for folder in (tmp_path, tmp_path / "run"):
+        (folder / "hpc_ckpt_1.ckpt").write_bytes((tmp_path / "other" / CHECKPOINT).read_bytes())  # Lightning's name
     monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGUSR1)
     for name, value in {"NTASKS": 1, "JOB_NAME": "job", "JOB_ID": 7, "PROCID": 0, "LOCALID": 0, "NODEID": 0}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    path = trained(tmp_path / "run", *STEADY).path
+    seen = []
+    path = trained(tmp_path / "run", *STEADY, then=lambda *_: seen.append(signal.getsignal(signal.SIGUSR1))).path
+    assert set(seen) == {before}  # it would write such a checkpoint and requeue the job
     assert len(path) == 9
     assert all(torch.equal(a, b) for a, b in zip(path[-1], expected[-1], strict=True))
 
@@ -342,10 +348,33 @@ def test_rows_of_a_folder_that_was_moved_are_there_when_the_run_goes_on(tmp_path
     assert written_steps(moved) == list(range(9))
 
 
+def test_rows_kept_elsewhere_are_there_when_a_run_is_extended(tmp_path: Path) -> None:
+    kept = (*STEADY, f"logger.csv.folder={tmp_path / 'rows'}")
+    trained(tmp_path / "a", *kept)
+    trained(tmp_path / "b", *kept, "trainer.max_steps=12", ckpt_path=tmp_path / "a" / CHECKPOINT)
+    assert written_steps(tmp_path / "rows") == list(range(13))
+
+
+def test_another_runs_rows_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    other = f"logger.csv.folder={tmp_path / 'other'}"
+    trained(tmp_path / "one", *STEADY, "seed=1", other)
+    before = (tmp_path / "other" / METRICS).read_bytes()
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *STEADY, then=crash_at(6))
+    for wrong in ("run", "new"):  # one that would go on, and one that begins
+        with pytest.raises(
+            InvalidInput, match=r"^logger\.csv\.folder=.*other is not possible: the rows of another run"
+        ):
+            trained(tmp_path / wrong, *STEADY, other)
+    assert (tmp_path / "other" / METRICS).read_bytes() == before
+    trained(tmp_path / "run", *STEADY, f"logger.csv.folder={tmp_path / 'empty'}")
+    assert written_steps(tmp_path / "empty") == list(range(9))
+
+
 def test_rows_of_a_finished_run_are_not_run_over(tmp_path: Path) -> None:
     trained(tmp_path / "one", *STEADY)
     before = (tmp_path / "one" / METRICS).read_bytes()
-    with pytest.raises(InvalidInput, match=r"^logger\.csv\.folder=.*one is not possible: a finished run has its rows"):
+    with pytest.raises(InvalidInput, match=r"^logger\.csv\.folder=.*one is .*: the rows of another run lie there"):
         trained(tmp_path / "other", *STEADY, f"logger.csv.folder={tmp_path / 'one'}")
     assert (tmp_path / "one" / METRICS).read_bytes() == before
 

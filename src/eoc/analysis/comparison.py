@@ -26,41 +26,38 @@ FINAL = (
     ("features/kernel_change", "Final kernel change, 1 − CKA", False),
 )
 MODEL, DEPTH = "model", "model.depth"
+Groups = dict[tuple[str, int], list[RunData]]
 
 
 def comparison(runs: list[RunData]) -> tuple[list[dict[str, Any]], str]:
     """Return the figures that compare runs by model and depth, and what their means are over beside seeds.
 
-    Where there is one group alone there are none. Lines are means over the completed runs of a group (where there is
-    none, over stopped or unfinished ones), bands reach from the lowest to the highest. Final values of the other runs
-    are shown too, those of diverged ones as crosses.
+    Of one run alone there are none. Lines are means over the completed runs of a group (where no group has any, over
+    stopped or unfinished ones), bands reach from the lowest to the highest. Final values of the other runs are shown
+    too, those of diverged ones as crosses.
     """
-    groups: dict[tuple[str, int], list[RunData]] = {}
+    groups: Groups = {}
     for run in runs:
         if MODEL in run.settings and DEPTH in run.settings:
             groups.setdefault((run.settings[MODEL], run.settings[DEPTH]), []).append(run)
     groups = dict(sorted(groups.items()))
     if len(groups) < 2 and len(runs) == len(groups):
         return [], ""
-    figures = [_over_steps(groups, *curve) for curve in CURVES]
-    figures += [_over_depth(groups, *final) for final in FINAL] if len({depth for _, depth in groups}) > 1 else []
-    others = dict.fromkeys(key for group in groups.values() for key in differing(_averaged(group)) if key != "seed")
+    there = {run.status for group in groups.values() for run in group}
+    status = next((each for each in ("completed", "stopped", "unfinished") if each in there), "completed")
+    averaged = {key: [run for run in group if run.status == status] for key, group in groups.items()}
+    figures = [_over_steps(averaged, *curve) for curve in CURVES]
+    if len({depth for _, depth in groups}) > 1:
+        figures += [_over_depth(groups, averaged, *final) for final in FINAL]
+    others = dict.fromkeys(key for group in averaged.values() for key in differing(group) if key != "seed")
     remark = f"Means over runs that differ in {', '.join(others)} too." if others else ""
     return [figure for figure in figures if figure["data"]], remark
 
 
-def _averaged(runs: list[RunData]) -> list[RunData]:
-    """The runs that means are over: the completed ones; where there is none those that were stopped, or that go on."""
-    for status in ("completed", "stopped", "unfinished"):
-        if found := [run for run in runs if run.status == status]:
-            return found
-    return []
-
-
-def _over_steps(groups: dict[tuple[str, int], list[RunData]], metric: str, title: str, log: bool) -> dict[str, Any]:
+def _over_steps(groups: Groups, metric: str, title: str, log: bool) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
     for (key, group), colour in zip(groups.items(), layer_colours(len(groups)), strict=True):
-        runs = [run for run in _averaged(group) if len(run.known(metric)[0])]
+        runs = [run for run in group if len(run.known(metric)[0])]
         values: dict[float, list[float]] = {}
         for run in runs:
             for step, value in zip(*run.known(metric), strict=True):
@@ -71,7 +68,7 @@ def _over_steps(groups: dict[tuple[str, int], list[RunData]], metric: str, title
         steps = np.array(sorted(values))
         low, mean, high = (np.array([reduce(values[step]) for step in steps]) for reduce in (np.min, np.mean, np.max))
         name = f"{_group(key)} ({len(runs)})"
-        common = {"legendgroup": name, "mode": "lines"}
+        common = {"legendgroup": name, "mode": _mode(len(steps))}
         fill = f"rgba({', '.join(str(round(255 * part)) for part in to_rgb(colour))}, 0.18)"
         if len(runs) > 1:
             hidden = {**common, "hoverinfo": "skip", "showlegend": False, "line": {"width": 0}}
@@ -84,7 +81,7 @@ def _over_steps(groups: dict[tuple[str, int], list[RunData]], metric: str, title
     return {"data": data, "layout": layout(f"{title}: mean and range by depth (runs)", "step t", log)}
 
 
-def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title: str, log: bool) -> dict[str, Any]:
+def _over_depth(groups: Groups, averaged: Groups, metric: str, title: str, log: bool) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
     models = sorted({model for model, _ in groups})
     for colour, model in zip(colours_of(models), models, strict=True):
@@ -93,9 +90,9 @@ def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title
         for (other, depth), runs in groups.items():
             if other != model:
                 continue
-            finals = [(run, run.last(metric)) for run in runs]
+            finals = [(run, run.final(metric)) for run in runs]
             points += [(depth, value, run) for run, value in finals if value is not None]
-            lasting = [value for value in (run.last(metric) for run in _averaged(runs)) if value is not None]
+            lasting = [value for value in (run.final(metric) for run in averaged[other, depth]) if value is not None]
             means += [(depth, float(np.mean(lasting)))] if lasting else []
         if points:
             data.append(
@@ -121,7 +118,7 @@ def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title
                     "x": [depth for depth, _ in means],
                     "y": plain(np.array([value for _, value in means])),
                     "name": name,
-                    "mode": "lines",
+                    "mode": _mode(len(means)),
                     "line": {"color": colour, "width": 1.8},
                     "hovertemplate": f"depth %{{x}}: mean %{{y:.5g}}<extra>{name}</extra>",
                     "legendgroup": name,
@@ -130,6 +127,10 @@ def _over_depth(groups: dict[tuple[str, int], list[RunData]], metric: str, title
     figure: dict[str, Any] = {"data": data, "layout": layout(title, "depth (linear layers)", log)}
     figure["layout"]["xaxis"]["tickvals"] = sorted({depth for _, depth in groups})
     return figure
+
+
+def _mode(points: int) -> str:
+    return "lines" if points > 1 else "lines+markers"  # one point is no line
 
 
 def _symbol(run: RunData) -> str:

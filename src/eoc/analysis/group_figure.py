@@ -58,11 +58,12 @@ def draw_groups(runs: pd.DataFrame, x: str, y: str, hue: str | None, path: Path,
 
 
 def _points(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """What is averaged: ``x`` and ``y`` of completed runs, or of the histories of all that did not diverge."""
+    """What is averaged: ``x`` and ``y`` of completed runs; of histories, where none is, of those that go on."""
+    done = runs["status"] == "completed"
     if x == "step":
-        found = read_histories(runs[runs["status"] != "diverged"], [y])
+        found = read_histories(runs[done if done.any() else runs["status"] != "diverged"], [y])
     else:
-        found = runs[runs["status"] == "completed"]
+        found = runs[done]
     found = pd.DataFrame({"x": found[x], "y": pd.to_numeric(found[y], errors="coerce")}).dropna()
     return found if is_numeric_dtype(found["x"]) else found.assign(x=found["x"].astype(str))
 

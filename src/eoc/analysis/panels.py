@@ -140,8 +140,9 @@ def _figure(panel: Panel, runs: list[RunData]) -> dict[str, Any]:
     single = len(runs) == 1
     data: list[dict[str, Any]] = []
     for index, (run, run_colour) in enumerate(zip(runs, colours_of(runs), strict=True)):
-        curves = [curve for curve in panel.curves(run) if len(curve[2])]
-        for place, (legend, colour, steps, values) in enumerate(curves):
+        # A quantity has its dash whether or not a run has those before it.
+        curves = [(place, *curve) for place, curve in enumerate(panel.curves(run)) if len(curve[2])]
+        for place, legend, colour, steps, values in curves:
             x, y = thinned(steps, values)
             said = legend if single else f"{run.label}: {legend}"
             data.append(
@@ -156,15 +157,15 @@ def _figure(panel: Panel, runs: list[RunData]) -> dict[str, Any]:
                         "dash": "solid" if single else DASHES[min(place, len(DASHES) - 1)],
                     },
                     "legendgroup": legend if single else str(index),
-                    "showlegend": single or place == 0,
+                    "showlegend": single or place == curves[0][0],
                     "meta": index,
                 }
             )
     limits = sorted({run.limit for run in runs}) if panel.edges else []
     marks = [mark for limit in limits for mark in _edge_lines(limit)]
     marks += [
-        _mark("x", run.diverged_at, RED if single else colour, "dot")
-        for run, colour in zip(runs, colours_of(runs), strict=True)
+        _mark("x", run.diverged_at, RED if single else colour, "dot") | {"name": str(index)}
+        for index, (run, colour) in enumerate(zip(runs, colours_of(runs), strict=True))
         if run.diverged_at is not None
     ]
     figure: dict[str, Any] = {"data": data, "layout": layout(panel.title, "step t", panel.log, panel.bounds, marks)}

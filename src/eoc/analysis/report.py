@@ -141,8 +141,8 @@ def _run(run: RunData, colour: str) -> dict[str, Any]:
         "colour": colour,
         "status": run.status,
         "bad": run.diverged_at is not None or run.failure is not None,
-        "steps": int(run.columns["step"][-1]) if len(run.columns.get("step", ())) else 0,
-        "finals": {title: run.last(name) for name, title in FINALS.items()},
+        "steps": run.steps,
+        "finals": {title: run.final(name) for name, title in FINALS.items()},
         "settings": run.settings,
         "outcome": {f"summary.{key}": run.summary[key] for key in OUTCOME if key in run.summary},
     }

@@ -75,10 +75,20 @@ class RunData:
         there = np.isfinite(self.columns[name])
         return self.columns["step"][there], self.columns[name][there]
 
-    def last(self, name: str) -> float | None:
-        """Return the last known value of a metric."""
+    def final(self, name: str) -> float | None:
+        """Return a metric's value at the end; None where it is not finite; without a result, the last known one."""
+        if self.summary:
+            value = self.summary["final"].get(name)
+            return float(value) if value is not None and np.isfinite(value) else None
         values = self.known(name)[1]
         return float(values[-1]) if len(values) else None
+
+    @property
+    def steps(self) -> int:
+        """The steps that were done."""
+        if self.summary:
+            return int(self.summary["steps"])
+        return int(self.columns["step"][-1]) if len(self.columns.get("step", ())) else 0
 
     def layers(self, prefix: str) -> list[str]:
         """Return the metrics ``prefix/layer_1`` … in the order of the layers."""
@@ -89,7 +99,7 @@ class RunData:
 def read_all(folder: Path) -> list[RunData]:
     """Read the run in a folder, or all runs below it, each labelled by what tells it from the others.
 
-    Damaged files are left out as `read_runs` does.
+    Damaged files, and what cannot be read below the folder, are left out as `read_runs` does.
 
     Raises:
         InvalidInput: if there are none.

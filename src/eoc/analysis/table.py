@@ -64,8 +64,10 @@ def read_histories(runs: pd.DataFrame, columns: Sequence[str] | None = None) -> 
 def run_folders(folder: Path | str) -> Iterator[Path]:
     """Find the run folders at or below ``folder``; links to folders below it are not followed, as runs count once.
 
+    A folder below it that cannot be read is left out, and named on stderr.
+
     Raises:
-        FileNotFoundError: if there is no such folder.
+        OSError: if there is no such folder, or it cannot be read.
     """
     with os.scandir(folder) as found:
         entries = list(found)
@@ -74,18 +76,25 @@ def run_folders(folder: Path | str) -> Iterator[Path]:
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False) and entry.name not in ELSEWHERE:
-            yield from run_folders(entry.path)
+            try:
+                yield from run_folders(entry.path)
+            except FileNotFoundError:
+                continue  # it has just been removed
+            except OSError as error:
+                print(f"warning: {entry.path} cannot be read ({error.strerror})", file=sys.stderr)
 
 
 def readable(read: Callable[..., Read], *given: Any) -> Read | None:
-    """What ``read`` returns; None, and a line on stderr, if it finds a file damaged, None alone if there is none."""
+    """What ``read`` returns; None, and a line on stderr, if a file is damaged or unreadable; None if there is none."""
     try:
         return read(*given)
     except FileNotFoundError:
         return None
     except Damaged as error:
         print(f"warning: {error}", file=sys.stderr)
-        return None
+    except OSError as error:
+        print(f"warning: {error.filename} cannot be read ({error.strerror})", file=sys.stderr)
+    return None
 
 
 def _row(path: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from eoc.errors import RunFailure
 from eoc.tracking.wandb_service import quiet_wandb
 
 NAME = "Edge of Chaos"
-FIGURES = ("summary", "sweep")  # images: of a run, of a sweep
+FIGURES = ("summary", "sweep", "spectrum")  # images: of a run, of a sweep
 MISSING = "wandb-workspaces is not installed: pip install -e '.[dashboards]'."
 
 

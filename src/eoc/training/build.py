@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from eoc.training.callbacks.recorder import Recorder
 from eoc.training.module import EdgeOfChaosModule
 from eoc.training.past import in_sweep
 
+NOWHERE = ".lightning"  # a folder that is never made
 _LENGTH = "trainer.max_steps sets the length of a run; leave it out"
 _CLIPPED = "an update is the learning rate times the gradient; leave it out"
 # Settings of Lightning's trainer under which a run would be another one than its config and its rows say.
@@ -161,9 +163,11 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     checkpoints = any(isinstance(callback, Checkpoint) for callback in callbacks)
     try:
         parts: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False}
-        # In the run folder, which is its own: on SLURM, Lightning goes on from a checkpoint that it finds there.
-        root = str(config.paths.run)
-        made = make("trainer", node, **parts, enable_checkpointing=checkpoints, default_root_dir=root)
+        # On SLURM Lightning would go on from a checkpoint of its own that it finds in its root, without a word.
+        parts["default_root_dir"] = str(Path(config.paths.run) / NOWHERE)
+        if SLURMEnvironment.detect():
+            parts["plugins"] = [SLURMEnvironment(auto_requeue=False)]
+        made = make("trainer", node, **parts, enable_checkpointing=checkpoints)
         return _alone_in_sweep(made)
     except InvalidInput:
         raise

@@ -25,6 +25,8 @@ from eoc.tracking.run_folder import (
 )
 from eoc.training.resume import opened
 
+KEPT_IN = ("logger.csv.folder", "callbacks.checkpoint.folder")  # where a run keeps what others must not write to
+
 
 class ToldToEnd(RunFailure):
     """The run was stopped from outside: it is cut off, not failed."""
@@ -87,6 +89,14 @@ def was_here(folder: Path, identity: str) -> bool:
         return read_settings(folder)["identity"] == identity
     except (FileNotFoundError, Damaged):
         return False
+
+
+def rows_of(folder: Path, identity: str) -> str:
+    """Return where the last run in ``folder`` kept its ``metrics.csv``, if it had these settings; else nothing."""
+    if not was_here(folder, identity):
+        return ""
+    logger = read_settings(folder)["config"].get("logger") or {}
+    return str(Path(logger["csv"]["folder"]).absolute()) if logger.get("csv") else ""
 
 
 def last_checkpoint(checkpoint: Path, folder: Path, max_steps: int) -> Path | None:

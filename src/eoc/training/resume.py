@@ -31,6 +31,7 @@ class Resumed:
         shapes: name → shape of the weights.
         callbacks: those whose state it has.
         run: the run folder of that time; empty where it is not known.
+        rows: the folder of its ``metrics.csv`` where that was another than the run folder; else empty.
     """
 
     path: Path
@@ -40,12 +41,23 @@ class Resumed:
     shapes: dict[str, tuple[int, ...]]
     callbacks: set[str]
     run: str = ""
+    rows: str = ""
 
     @property
     def folder(self) -> Path:
         """The run folder: the one that it lies in, or, kept elsewhere, the one of that time."""
         around = self.path.parent.parent
         return around if (around / METRICS).exists() or not self.run else Path(self.run)
+
+    def rows_folder(self, own: Path | None) -> Path:
+        """Where its rows lie.
+
+        Args:
+            own: the run folder, if the run goes on in its own, wherever that is now.
+        """
+        if self.rows:
+            return Path(self.rows)
+        return own if own is not None and (own / METRICS).exists() else self.folder
 
     def branches(self, folder: Path, settings: dict[str, Any], *, in_sweep: bool) -> bool:
         """Whether the run in ``folder`` is another one that starts from here, as several may."""
@@ -70,9 +82,8 @@ def opened(file: Path) -> Resumed:
     settings = own["settings"]
     _rule(settings)  # which is asked for later
     step = int(content["global_step"])
-    return Resumed(
-        file.absolute(), step, settings, own["loggers"], shapes, set(content["callbacks"]), own.get("folder", "")
-    )
+    callbacks, places = set(content["callbacks"]), (own.get("folder", ""), own.get("rows", ""))
+    return Resumed(file.absolute(), step, settings, own["loggers"], shapes, callbacks, *places)
 
 
 def read_checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 import warnings
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from pytorch_lightning import Trainer
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import PATIENCE, claimed
 from eoc.tracking.csv_log import CSVLog
-from eoc.tracking.run_folder import CHECKPOINT, SUMMARY, has_result, write_json
+from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY, write_json
 from eoc.tracking.settings import KEPT
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
@@ -33,6 +34,7 @@ from eoc.training.identity import identity
 from eoc.training.memory import give_memory_back, keep_freed_memory, set_apart
 from eoc.training.naming import describe
 from eoc.training.past import (
+    KEPT_IN,
     ToldToEnd,
     begin,
     finished_value,
@@ -42,6 +44,7 @@ from eoc.training.past import (
     is_new,
     last_checkpoint,
     leads,
+    rows_of,
     value_of,
     was_here,
     withdraw,
@@ -75,11 +78,16 @@ def run(config: DictConfig) -> float:
     if in_sweep() and folder.absolute() != Path(HydraConfig.get().runtime.output_dir).absolute():
         rule = "a sweep gives each job a folder below hydra.sweep.dir; leave it out"
         raise InvalidInput("paths.run", str(folder), rule)
+    for key in KEPT_IN if in_search() else ():
+        place = OmegaConf.select(config, key)
+        if place is not None and not Path(str(place)).absolute().is_relative_to(folder.absolute()):
+            raise InvalidInput(key, place, "in a search each job keeps its own in its folder; leave it out")
     if (value := _value_there(config, folder, own)) is not None:
         return value
     new = is_new(folder)
     try:
-        patience = math.inf if in_search() else PATIENCE  # a trial that is proposed twice is worth what it is worth
+        # A trial that is proposed twice is worth what it is worth; one of several processes waits for none of them.
+        patience = math.inf if in_search() and os.environ.get("SLURM_NTASKS", "1") == "1" else PATIENCE
         with claimed(folder, patience) if leads() else nullcontext():
             if leads() and (value := _value_there(config, folder, own)) is not None:
                 return value  # another process ended it while this one waited for the folder
@@ -107,6 +115,7 @@ def _value_there(config: DictConfig, folder: Path, own: str) -> float | None:
 
 def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:
     settings = {key: resolved[key] for key in KEPT}
+    own_rows = rows_of(folder, own)  # of the run that was here before
     goes_on = config.sweep.resume and was_here(folder, own)
     if leads() and is_new(folder):
         begin(folder, own, resolved)
@@ -114,23 +123,27 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     torch.manual_seed(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
-    for logger in loggers:
-        if isinstance(logger, CSVLog) and logger.path.parent.absolute() != folder.absolute():
-            _check_rows(logger.path.parent)
     describe(loggers, config)
     queued = [Requeued()] if in_queue() else []
     own_folder = OwnFolder(folder, own, resolved)
     trainer = build_trainer(config, [*callbacks, *queued, own_folder], loggers)
     module = build_module(config)  # last, since it may load or download data
-    module.kept = {"settings": settings, "folder": str(folder.absolute())}
+    rows = next((each.path.parent.absolute() for each in loggers if isinstance(each, CSVLog)), folder.absolute())
+    elsewhere = "" if rows == folder.absolute() else str(rows)
+    module.kept = {"settings": settings, "folder": str(folder.absolute()), "rows": elsewhere}
     check_objective(config.objective, module, callbacks)
     recorder = next(callback for callback in callbacks if isinstance(callback, Recorder))
 
     kept = next((each.path for each in callbacks if isinstance(each, CheckpointCallback)), folder / CHECKPOINT)
     its_own = last_checkpoint(kept, folder, trainer.max_steps) if goes_on else None
     checkpoint = its_own or config.ckpt_path
+    resumed = None
     if checkpoint is not None:
         resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
+    if elsewhere and elsewhere not in (own_rows, resumed and resumed.rows) and (rows / METRICS).exists():
+        rule = "the rows of another run lie there; choose another folder, or leave it out"
+        raise InvalidInput("logger.csv.folder", elsewhere, rule)
+    if resumed is not None:
         branches = resumed.branches(folder, settings, in_sweep=in_sweep())
         if trainer.is_global_zero:
             print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
@@ -138,8 +151,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
                 print(f"  changed since: {change}", flush=True)
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
-                rows = logger.path.parent if its_own and logger.path.exists() else resumed.folder
-                logger.resume(rows, before=resumed.step)
+                logger.resume(resumed.rows_folder(folder if its_own else None), before=resumed.step)
             if isinstance(logger, WandbLog) and logger.name in resumed.loggers and not branches:
                 logger.resume(resumed.loggers[logger.name])
             if isinstance(logger, TensorBoardLog):
@@ -187,13 +199,6 @@ def quiet() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def _check_rows(folder: Path) -> None:
-    """Refuse to run over the rows of a finished run."""
-    if has_result(folder):
-        rule = "a finished run has its rows there; choose another folder, or leave it out"
-        raise InvalidInput("logger.csv.folder", str(folder), rule)
 
 
 def _stopped(trainer: Trainer, checkpoint: Path) -> BaseException:

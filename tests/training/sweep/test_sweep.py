@@ -328,6 +328,11 @@ def test_jobs_that_would_keep_their_own_in_one_place_are_refused(sweep, tmp_path
     assert "2 jobs: 1 completed, 1 failed" in out
     code, out, _ = sweep("seed=2,3", f"{key}={tmp_path}/${{seed}}")
     assert (code, "2 jobs: 2 completed" in out) == (0, True)
+    code, out, _ = sweep("seed=2,3", f"{key}={tmp_path / 'one'}")  # they have their results
+    assert (code, "2 jobs: 2 completed" in out) == (0, True)
+    code, out, _ = sweep("seed=4,5", f"{key}=20240101")
+    assert code == 2
+    assert "must be" in out
 
 
 def test_a_sweep_chooses_the_folders_of_its_jobs(sweep, tmp_path):

@@ -27,6 +27,11 @@ function apply(element) {
   const own = element.data.map((trace, index) => index).filter((index) => element.data[index].meta !== undefined);
   const visible = own.map((index) => (hidden.has(element.data[index].meta) ? "legendonly" : true));
   if (own.length) Plotly.restyle(element, { visible }, own);
+  const marks = {}; // the steps at which runs diverged
+  (element.layout.shapes || []).forEach((shape, index) => {
+    if (shape.name !== undefined) marks[`shapes[${index}].visible`] = !hidden.has(Number(shape.name));
+  });
+  if (Object.keys(marks).length) Plotly.relayout(element, marks);
 }
 
 function refresh() {

@@ -109,7 +109,7 @@ def _apart(jobs: Sequence[Job], sweep: Path) -> tuple[list[Job], int]:
             continue
         for key, place in job.places.items():
             there = places.setdefault((key, place), job)
-            if there.identity != job.identity:
+            if there.identity != job.identity and not is_finished(job):
                 rule = (
                     f"a job of other settings keeps its own there too ({there.words}); leave it out, or tell them apart"
                 )

@@ -13,9 +13,8 @@ from eoc.tracking.claim import is_claimed
 from eoc.tracking.run_folder import has_result, read_failure, read_summary
 from eoc.training.door import sentence
 from eoc.training.identity import identity
-from eoc.training.past import was_here
+from eoc.training.past import KEPT_IN, was_here
 
-KEPT_IN = ("logger.csv.folder", "callbacks.checkpoint.folder")
 WITH_RESULT = ("completed", "diverged", "stopped")  # what summary.json says
 
 
@@ -79,9 +78,8 @@ def plan(grid: Sequence[Sequence[str]], compose: Compose, first: int = 0) -> lis
                 job.identity = identity(config)
                 with open_dict(config):
                     config.hydra.runtime.output_dir = str(job.folder)
-                job.places = {
-                    key: Path(place).absolute() for key in KEPT_IN if (place := OmegaConf.select(config, key))
-                }
+                places = {key: OmegaConf.select(config, key) for key in KEPT_IN}
+                job.places = {key: Path(at).absolute() for key, at in places.items() if at and isinstance(at, str)}
             except Exception as error:
                 job.folder, job.refusal = None, sentence(error, job.overrides)
                 if job.refusal is None:
