@@ -28,6 +28,7 @@ from publication import publish
 from eoc.data import Dataset
 from eoc.training.build import build_callbacks, build_dataset, build_loggers, build_module, build_trainer
 from eoc.training.callbacks import UpdateCosinesCallback
+from eoc.training.memory import keep_freed_memory
 from eoc.training.run import quiet
 
 PAGE = "curvature.md"
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the config, such as model.width=1024 or trainer=gpu")
     arguments = parser.parse_args()
     quiet()
+    keep_freed_memory()  # as the program does
     torch.set_num_threads(arguments.threads)
     configs = {name: composed(name, arguments) for name in ("none", "update_cosines")}
     one_core = arguments.threads == 1 and configs["none"].trainer.accelerator == "cpu"

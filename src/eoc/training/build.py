@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -164,7 +163,7 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
     try:
         parts: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False}
         # On SLURM Lightning would go on from a checkpoint of its own that it finds in its root, without a word.
-        parts["default_root_dir"] = str(Path(config.paths.run) / NOWHERE)
+        parts["default_root_dir"] = f"{config.paths.run}/{NOWHERE}"
         if SLURMEnvironment.detect():
             parts["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         made = make("trainer", node, **parts, enable_checkpointing=checkpoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -170,8 +171,7 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: s
 
 def test_what_the_curvature_page_says_is_what_the_bench_measured(tmp_path: Path) -> None:
     root = tmp_path / "here"
-    (root / "benchmarks").mkdir(parents=True)
-    (root / "benchmarks" / "curvature_engine").symlink_to(RESULTS.parent / "benchmarks" / "curvature_engine")
+    shutil.copytree(RESULTS.parent / "benchmarks", root / "benchmarks")
     page = root / "curvature.md"
     text = (RESULTS.parent / "docs" / "curvature.md").read_text()
     page.write_text(text)

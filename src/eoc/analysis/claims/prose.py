@@ -63,9 +63,9 @@ class Results:
         return frame
 
     def bench(self, file: str, *keys: str) -> Any:
-        """A value of ``benchmarks/curvature_engine/<file>.json``, beside the results, by the keys that lead to it."""
+        """A value of ``<file>.json`` below ``benchmarks/``, beside the results, by the keys that lead to it."""
         if (file, "") not in self._read:
-            path = self._folder.parent / "benchmarks" / "curvature_engine" / f"{file}.json"
+            (path,) = (self._folder.parent / "benchmarks").rglob(f"{file}.json")
             self._read[file, ""] = json.loads(path.read_text())
         value = self._read[file, ""]
         for key in keys:
