@@ -106,7 +106,10 @@ def coordinates(model: str, depth_power: float, profile: float) -> pd.DataFrame:
 def test_coordinate_check_passes_what_does_not_move():
     parts = [coordinates("nup", 0.0, -1.0), coordinates("mup", 1.0, 0.0), coordinates("nup_growth_0", 0.0, 0.0)]
     cells = pd.concat(parts, ignore_index=True)
-    assert set(verdicts(coordinate_check.claims(cells)).values()) == {HOLDS}
+    found = verdicts(coordinate_check.claims(cells))
+    assert found.pop("nup_preactivations") == FAILS  # Σ 1/k grows from 3 layers to 17 with an exponent of 0.5
+    assert set(found.values()) == {HOLDS}
+    assert verdicts(coordinate_check.claims(coordinates("nup", 0.5, -1.0)))["nup_preactivations"] == HOLDS
     checks = coordinate_check.checks(cells).set_index("model")
     assert checks["passes"].to_dict() == {"nup": True, "mup": False, "nup_growth_0": True}
     assert checks.loc["mup", "output, depth"] == pytest.approx(1.0, abs=0.05)
