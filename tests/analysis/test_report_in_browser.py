@@ -145,3 +145,19 @@ def test_a_run_of_a_sweep_is_hidden_everywhere(browser: Any, runs: Path) -> None
         page.locator("#runs tbody td span[title]").nth(2).click()
         assert page.locator("#settings summary").text_content() == "Settings and outcome of depth 4, seed 0"
         assert panel(page, "Final test loss").locator(".plot").evaluate("plot => plot.data.length") == 2
+
+
+def test_where_a_run_diverged_is_hidden_with_it(browser: Any, tmp_path: Path) -> None:
+    trained(tmp_path / "0", NO_FIGURE, "seed=0")
+    trained(tmp_path / "1", NO_FIGURE, "seed=1", "schedule=constant", "schedule.unit=absolute", "schedule.rate=1e6")
+    with opened(browser, tmp_path) as page:
+        loss = panel(page, "Loss").locator(".plot")
+        visible = "plot => plot.layout.shapes.map(shape => shape.visible !== false)"
+        assert loss.evaluate(visible) == [True]
+        rows = page.locator("#runs tbody tr")
+        diverged = rows.filter(has_text="diverged").locator("input")
+        diverged.uncheck()
+        page.wait_for_function("() => document.querySelector('.plot.drawn').layout.shapes[0].visible === false")
+        rows.filter(has_text="completed").locator("input").uncheck()
+        diverged.check()
+        page.wait_for_function("() => document.querySelector('.plot.drawn').layout.shapes[0].visible === true")
