@@ -120,7 +120,7 @@ class Doorkeeper(Callback):
             from eoc.training.sweep.search import conclude  # which needs this module
 
             with one_sentence():
-                conclude(Path(config.hydra.sweep.dir).absolute())
+                conclude(Path(config.hydra.sweep.dir).absolute(), str(config.objective))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Leave if the run was refused; a bug is Hydra's to raise again."""

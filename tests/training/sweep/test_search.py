@@ -104,13 +104,15 @@ def test_jobs_whose_settings_are_refused_are_jobs_that_failed(tmp_path, capsys):
     assert "job: seed=-1 is not possible." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.25, "best      schedule.rate=1.5: 0.25\n"), (float("inf"), "")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.25, "best      schedule.rate=1.5: test/loss 0.25\n"), (float("inf"), "")]
+)
 def test_a_best_that_diverged_or_failed_is_none(tmp_path, capsys, value, said):
     (tmp_path / "job").mkdir()
     write_json(tmp_path / "job" / SETTINGS, {"identity": "job"})
     OmegaConf.save({"best_params": {"schedule.rate": 1.5}, "best_value": value}, tmp_path / RESULTS)
-    with pytest.raises(RuntimeError, match="1 of 1 jobs have no result"):
-        conclude(tmp_path)
+    with pytest.raises(RuntimeError, match=r"^1 of 1 jobs have no result yet\.$"):  # none left a FAILED.txt
+        conclude(tmp_path, "test/loss")
     _, _, out = capsys.readouterr().out.rpartition("─\n")
     assert out == said
 

@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import eoc.training.run as run_room
+import eoc.training.sweep.drive as drive_room
 from eoc.analysis import read_runs
 from eoc.errors import RunFailure
 from eoc.tracking.claim import claimed, is_claimed
@@ -36,6 +38,7 @@ from eoc.tracking.run_folder import (
 )
 from eoc.training.callbacks import DivergenceCallback
 from eoc.training.door import record_failure
+from eoc.training.sweep.jobs import Job
 from eoc.training.sweep.report import overhead_of
 from eoc.training.sweep.search import conclude
 from support import Crash, before_the_door, called, crash_at, trained
@@ -317,6 +320,26 @@ def test_a_damaged_summary_is_no_result_and_its_job_runs_again(sweep, tmp_path, 
     assert f"{folder / SUMMARY} is damaged: " in out
     assert "2 jobs: 2 completed" in out
     assert read_summary(folder)["final"] == final
+
+
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_processes_that_die_before_they_begin_a_job_are_started_again(tmp_path, deaths):
+    (tmp_path / "job").mkdir()
+    job = Job(0, [], tmp_path / "job", identity="x")
+    launches: list[int] = []
+
+    def launch(jobs: list[Job]) -> None:
+        launches.append(len(jobs))
+        if len(launches) <= deaths:
+            raise BrokenProcessPool("killed")
+        (tmp_path / "job" / FAILED).write_text("it ended")
+
+    if deaths < 3:
+        drive_room._launch([job], launch)
+        assert launches == [1] * (deaths + 1)
+    else:
+        with pytest.raises(RunFailure, match=r"^Processes died 3 times before they had begun a job: killed$"):
+            drive_room._launch([job], launch)
 
 
 @pytest.mark.parametrize("key", ["logger.csv.folder", "paths.checkpoints"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from eoc.training.sweep.jobs import WITH_RESULT, Job, is_finished, outcome
 from eoc.training.sweep.report import report
 
 Launch = Callable[[list[Job]], Any]
+ATTEMPTS = 3  # launches of processes that die before they have begun a job
 KILLED = "the process that ran it ended without a word (killed, or out of memory or time)"
 
 
@@ -56,9 +58,10 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
         print(report(own, outcomes, before, twins, folder, planning), flush=True)
     unfinished = [each for each in outcomes.values() if each.status not in WITH_RESULT]
     if unfinished:
+        more = f"; {FAILED} in their folders says more, and" if any(map(has_failure, own)) else " yet;"
         raise RunFailure(
-            f"{len(unfinished)} of {len(own)} jobs have no result; {FAILED} in their folders says more, and the same "
-            f"command with hydra.sweep.dir={folder} runs what is left."
+            f"{len(unfinished)} of {len(own)} jobs have no result{more} the same command with "
+            f"hydra.sweep.dir={folder} runs what is left."
         )
 
 
@@ -118,20 +121,28 @@ def _apart(jobs: Sequence[Job], sweep: Path) -> tuple[list[Job], int]:
 
 
 def _launch(jobs: list[Job], launch: Launch) -> None:
-    """Launch all; if a process dies and takes others with it, run those it was busy with one by one, then go on."""
+    """Launch all; if a process dies and takes others with it, run those it was busy with one by one, then go on.
+
+    Raises:
+        RunFailure: if processes die, time and again, before they have begun a job.
+    """
     for job in jobs:
         _failure(job).unlink(missing_ok=True)  # of an earlier attempt
+    idle = 0  # launches in a row that began nothing
     while jobs:
         start = time.time()
         try:
             launch(jobs)
             record_lost(jobs)
             return
-        except Exception:
+        except Exception as error:
             left = [job for job in jobs if not _ended(job)]
             suspects = [job for job in left if _begun_since(job, start)]
-            if not suspects:
+            idle = 0 if suspects else idle + 1
+            if not suspects and not isinstance(error, BrokenExecutor):
                 raise
+            if idle == ATTEMPTS:
+                raise RunFailure(f"Processes died {idle} times before they had begun a job: {error}") from error
         for job in suspects:
             with suppress(Exception):
                 launch([job])
@@ -146,6 +157,11 @@ def record_lost(jobs: Sequence[Job]) -> None:
             with suppress(OSError):  # of a full disk
                 _failure(job).parent.mkdir(parents=True, exist_ok=True)
                 _failure(job).write_text(f"{KILLED}\n")
+
+
+def has_failure(job: Job) -> bool:
+    """Whether its folder says why it failed."""
+    return job.folder is not None and _failure(job).exists()
 
 
 def _failure(job: Job) -> Path:

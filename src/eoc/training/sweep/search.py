@@ -9,17 +9,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from eoc.errors import RunFailure
 from eoc.tracking.run_folder import FAILED, SETTINGS, Damaged, read_settings
+from eoc.training.sweep.drive import has_failure
 from eoc.training.sweep.jobs import WITH_RESULT, Job, outcome
 from eoc.training.sweep.report import report
 
 RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
 
 
-def conclude(folder: Path) -> None:
+def conclude(folder: Path, objective: str = "") -> None:
     """Print how many jobs of a search completed, diverged and failed, and the values that were found best.
 
     Args:
         folder: of the sweep.
+        objective: the metric that was searched by.
 
     Raises:
         RunFailure: if a job failed or is missing.
@@ -43,7 +45,8 @@ def conclude(folder: Path) -> None:
         assert isinstance(best, DictConfig)
         found = ", ".join(f"{key}={value}" for key, value in best.get("best_params", {}).items())
         if math.isfinite(best.get("best_value", math.nan)):  # else every job diverged or failed
-            print(f"best      {found}: {best.best_value}", flush=True)
+            print(f"best      {found}: {objective} {best.best_value:.4g}", flush=True)
     lost = [each for each in outcomes.values() if each.status not in WITH_RESULT]
     if lost:
-        raise RunFailure(f"{len(lost)} of {len(jobs)} jobs have no result; {FAILED} in their folders says more.")
+        more = f"; {FAILED} in their folders says more" if any(map(has_failure, jobs)) else " yet"
+        raise RunFailure(f"{len(lost)} of {len(jobs)} jobs have no result{more}.")
