@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import socket
 import struct
@@ -19,9 +20,11 @@ import pytest
 
 from eoc.analysis.__main__ import main as command_line
 from eoc.analysis.comparison import comparison
+from eoc.analysis.group_figure import _points
 from eoc.analysis.panels import POINTS, colours_of, thinned
 from eoc.analysis.report import main, render, server, write_report
 from eoc.analysis.run_data import RunData, differing, read_all
+from eoc.analysis.table import read_runs, run_folders
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import FAILED, METRICS, SETTINGS, SUMMARY
 from support import EVERY_STEP, NO_FIGURE, Run, trained
@@ -438,3 +441,66 @@ def test_a_taken_port_is_said(address: str, tmp_path: Path, capsys: pytest.Captu
     assert "in use" in capsys.readouterr().err
     assert main([str(tmp_path), "--serve", "--port", "99999"]) == 2
     assert "port=99999 is not possible" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_has_done_as_many_steps_as_its_last_row_says(tmp_path):
+    (written(tmp_path / "a") / SUMMARY).unlink()
+    assert read_all(tmp_path)[0].steps == 3  # of rows 0 to 3
+
+
+def test_one_step_is_a_point(tmp_path):
+    for depth in (3, 5):
+        (written(tmp_path / str(depth), depth=depth) / METRICS).write_text("step,test/loss\n0,1.0\n")
+    figures = {figure["layout"]["meta"]: figure["data"] for figure in comparison(read_all(tmp_path))[0]}
+    assert {trace["mode"] for trace in figures["Test loss: mean and range by depth (runs)"]} == {"lines+markers"}
+
+
+def test_what_is_not_averaged_is_not_said_to_differ(tmp_path):
+    for depth in (3, 5):
+        for seed in range(3):
+            folder = written(tmp_path / f"{depth}-{seed}", depth=depth, seed=seed, diverged=1 if seed == 2 else None)
+            with_config(folder, schedule={"rate": 0.5 + (seed == 2)})
+    assert comparison(read_all(tmp_path))[1] == ""
+
+
+def test_the_mark_of_a_divergence_knows_its_run(tmp_path):
+    written(tmp_path / "a")
+    written(tmp_path / "b", seed=1, diverged=3)
+    data = data_of(render(tmp_path))
+    shapes = [
+        shape
+        for section in data["sections"]
+        for figure in section["figures"]
+        for shape in figure["layout"].get("shapes", [])
+        if shape.get("xref", "x") == "x" and shape.get("x0") == 3
+    ]
+    assert shapes
+    assert {shape.get("name") for shape in shapes} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "gone"), ""),
+        (PermissionError(13, "Permission denied"), "warning: {} cannot be read (Permission denied)\n"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_costs_no_other(tmp_path, monkeypatch, capsys, error, said):
+    for name in "ab":
+        written(tmp_path / name)
+    scandir = os.scandir
+
+    def denied(path):
+        if Path(path) == tmp_path / "a":
+            raise error
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", denied)
+    assert list(run_folders(tmp_path)) == [tmp_path / "b"]
+    assert capsys.readouterr().err == said.format(tmp_path / "a")
+
+
+def test_curves_are_over_completed_runs_where_there_are_some(tmp_path):
+    written(tmp_path / "a")
+    (written(tmp_path / "b", seed=5) / SUMMARY).unlink()
+    assert _points(read_runs(tmp_path), "step", "test/loss")["y"].max() == 1.0  # not 6, of the one that goes on

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +164,26 @@ def test_sizes_that_differ_need_a_common_size(tree):
     save(root / "test" / "b" / "2.png", shape=(4, 6, 3))
     assert refused(root, r"2.png has 6 × 4 pixels and .* 5 × 4: give the size") == "size"
     assert images(root=root, size=4).dim == 48
+
+
+def test_a_folder_with_the_name_of_an_image_is_skipped(tree):
+    save(tree[0] / "train" / "a" / "folder.png" / "0.png")
+    assert len(images(root=tree[0]).train_labels) == 18
+
+
+def test_endings_in_capitals_count(tree):
+    folder = tree[0] / "train" / "a"
+    (folder / "0.png").rename(folder / "0.PNG")
+    assert len(images(root=tree[0]).train_labels) == 18
+
+
+def test_the_class_that_may_not_be_read_is_named_with_its_part(tree, monkeypatch):
+    scandir = os.scandir
+
+    def denied(path):
+        if Path(path) == tree[0] / "train" / "b":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", denied)
+    assert refused(tree[0], r"its folder train/b cannot be read \(Permission denied\)") == "root"

@@ -303,3 +303,13 @@ def test_a_step_is_measured_once():
 def test_one_metric_factor_for_each_layer():
     with pytest.raises(InvalidInput, match=r"metric=\[1.0\] .* one factor for each of 2 layers"):
         UpdateCosines([torch.zeros(1), torch.zeros(1)], [1.0])
+
+
+def test_no_more_is_taken_than_a_layer_needs(monkeypatch):
+    widths, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kw: widths.append(size[-1]) or empty(*size, **kw))
+    cosines = UpdateCosines([torch.zeros(3)], [1.0])
+    cosines.before_step()
+    cosines.parameters[0] += 1
+    cosines.after_step()
+    assert max(widths) == 3

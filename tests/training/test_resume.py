@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import eoc.training.run as run_room
 from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import CHECKPOINT, METRICS, SETTINGS, SUMMARY
 from eoc.training.callbacks import CurvatureCallback
@@ -197,6 +199,7 @@ def test_a_torn_row_is_left_behind(tmp_path: Path) -> None:
 
 
 STEADY = (NO_FIGURE, "callbacks.checkpoint.every=4", "schedule=constant")
+SEARCH = (NO_FIGURE, "hydra/sweeper=best_rate", "hydra.mode=MULTIRUN", "schedule=constant")
 
 
 def test_a_run_does_not_go_on_from_another_runs_checkpoint(tmp_path: Path) -> None:
@@ -305,6 +308,7 @@ def test_a_refused_command_takes_nothing_from_the_run_that_was_cut_off_there(tmp
         ["curvature.max_products=3"],  # refused with all callbacks in place
         ["curvature.examples=61"],  # where the data are known
         ["curvature.scout=bfloat16", "trainer.precision=64-true"],
+        ["curvature.autocast=bfloat16", "curvature.tolerance=1e-2", "trainer.precision=64-true"],
     ):
         with pytest.raises(InvalidInput, match=wrong[0].partition("=")[0]):
             trained(folder, *STEADY, *wrong)
@@ -451,3 +455,55 @@ def test_the_first_loss_and_the_count_of_loose_probes_come_back(tmp_path: Path) 
     state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["callbacks"]
     firsts = [value["first"] for name, value in state.items() if "Divergence" in name]
     assert firsts == pytest.approx([whole.columns["train/loss"][0]])
+
+
+@pytest.mark.parametrize("key", ["logger.csv.folder", "callbacks.checkpoint.folder"])
+def test_in_a_search_no_job_keeps_its_own_elsewhere(tmp_path, key):
+    with pytest.raises(InvalidInput, match=rf"^{key}=.*: in a search each job keeps its own"):
+        trained(tmp_path / "run", *SEARCH, f"{key}={tmp_path / 'one'}")
+
+
+@pytest.mark.parametrize(("tasks", "expected"), [("1", math.inf), ("2", run_room.PATIENCE)])
+def test_a_job_of_a_search_waits_for_its_twin_unless_it_has_several_processes(tmp_path, monkeypatch, tasks, expected):
+    def claimed(folder: Path, patience: float) -> None:  # noqa: ARG001
+        raise Crash(patience)
+
+    monkeypatch.setattr(run_room, "claimed", claimed)
+    monkeypatch.setenv("SLURM_NTASKS", tasks)
+    with pytest.raises(Crash) as caught:
+        trained(tmp_path / "run", *SEARCH)
+    assert caught.value.args == (expected,)
+
+
+def test_a_run_cut_off_before_its_first_checkpoint_takes_its_rows_elsewhere_back(tmp_path):
+    kept = (*STEADY, f"logger.csv.folder={tmp_path / 'rows'}")
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *kept, then=crash_at(1))
+    assert len(trained(tmp_path / "run", *kept).path) == 9
+    assert written_steps(tmp_path / "rows") == list(range(9))
+
+
+def test_rows_of_other_settings_in_the_same_folder_are_not_run_over(tmp_path):
+    kept = (*STEADY, f"logger.csv.folder={tmp_path / 'rows'}")
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *kept, "seed=1", then=crash_at(1))
+    with pytest.raises(InvalidInput, match="the rows of another run lie there"):
+        trained(tmp_path / "run", *kept)
+
+
+def test_a_branch_takes_the_rows_of_where_it_starts_and_not_what_lay_in_its_folder(tmp_path):
+    trained(tmp_path / "a", *STEADY)
+    with pytest.raises(Crash):
+        trained(tmp_path / "b", *STEADY, "seed=1", then=crash_at(2))
+    longer = trained(tmp_path / "b", *STEADY, "trainer.max_steps=12", ckpt_path=tmp_path / "a" / CHECKPOINT)
+    assert longer.columns["step"] == list(range(13))
+    first = [(tmp_path / each / METRICS).read_text().splitlines()[1] for each in "ab"]
+    assert first[0] == first[1]
+
+
+def test_a_copy_without_rows_takes_those_of_its_original(tmp_path):
+    with pytest.raises(Crash):
+        trained(tmp_path / "run", *STEADY, "paths.checkpoints=${paths.run}", then=crash_at(6))
+    shutil.copytree(tmp_path / "run", tmp_path / "copy", ignore=shutil.ignore_patterns(METRICS))
+    trained(tmp_path / "copy", *STEADY, "paths.checkpoints=${paths.run}")
+    assert written_steps(tmp_path / "copy") == list(range(9))

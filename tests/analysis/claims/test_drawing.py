@@ -70,3 +70,14 @@ def test_a_panel_without_a_value_leaves_the_axes_that_it_shares_alone():
     assert (full.get_yscale(), low.get_yscale()) == ("log", "linear")
     assert all(axis.get_xticks().size for axis in (full, low))
     assert [[text.get_text() for text in axis.texts] for axis in (empty, also_empty)] == [["no runs"], ["no runs"]]
+
+
+def test_a_panel_that_shares_its_y_axis_alone_with_a_full_one_leaves_that():
+    figure = Figure()
+    full, empty = figure.subplots(1, 2, sharey=True)
+    full.plot([1.0, 10.0], [0.3, 3.9])
+    full.set_yscale("log")
+    legible(figure)
+    assert full.get_yscale() == "log"
+    assert full.get_yticks().size
+    assert empty.get_xticks().size == 0

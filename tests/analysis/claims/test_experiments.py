@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -599,3 +600,33 @@ def test_checks_on_a_kink_are_counted_apart():
     assert (found["checks"], found["missed"], found["on_kinks"], found["kinks_end"]) == (5, 1, 2, 5.0)
     assert found["products"] == 22
     assert (found["solvers_differ"], found["kinks_differ"]) == pytest.approx((0.002, 0.01))
+
+
+def test_nups_exponent_is_that_of_the_sum_over_hidden_layers():
+    cells = coordinates("nup", 0.0, -1.0)
+    cells["preactivations"] = [sum(1 / k for k in range(1, depth)) for depth in cells["model.depth"]]
+    claim = next(c for c in coordinate_check.claims(cells) if c.name == "nup_preactivations")
+    assert float(re.search(r"within ([\d.]+)", claim.criterion)[1]) == pytest.approx(claim.measured.value, abs=0.01)
+
+
+def test_the_readouts_step_is_no_hidden_layers():
+    steps = {
+        f"layer_step/preactivations/layer_{k}": np.array([value, value]) for k, value in ((1, 1.0), (2, 2.0), (3, 50.0))
+    }
+    shares = {f"layer_step/output_share/layer_{k}": np.array([1.0, 1.0]) for k in (1, 2, 3)}
+    columns = {
+        "step": np.arange(2.0),
+        "lr": np.ones(2),
+        "layer_step/output": np.ones(2),
+        "layer_step/mean_residual": np.ones(2),
+    }
+    assert coordinate_check._measure({**columns, **steps, **shares})["moved_in_ten_steps"] == 6.0
+
+
+def test_every_rate_has_a_place_for_each_seed_and_its_tick_amid_them():
+    cells = grid(["nup"], seeds=range(2), phase=catapult.PHASES[0], spike=1.0, sharpness_ratio=1.0)
+    cells = pd.concat([cells.assign(**{"schedule.rate": rate}) for rate in (0.5, 1.0)], ignore_index=True)
+    cells = cells[(cells["schedule.rate"] < 1) | (cells["seed"] == 0)]  # one seed was not run at the second rate
+    axis = catapult.figure(cells).axes[0]
+    assert axis.images[0].get_array().shape == (4, 4)
+    assert axis.get_xticks().tolist() == [0.5, 2.5]

@@ -295,3 +295,20 @@ def test_a_block_is_summed_over_the_processes_too() -> None:
     plain = HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)])
     vectors = torch.randn(2, weights[0].numel(), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(halved.block([0])(vectors), 0.5 * plain.block([0])(vectors))
+
+
+def test_a_graph_serves_until_a_weight_moves_and_also_when_it_moves_back():
+    theta = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    zeros, built = torch.zeros(1, 1), []
+
+    def loss(*_):
+        built.append(1)
+        return theta.exp().sum()
+
+    operator = HessianOperator(loss, [theta], [(zeros, zeros)])
+    eye = torch.eye(3, dtype=torch.float64)
+    operator(eye), operator(eye)
+    assert len(built) == 1
+    for value in (2.0, 1.0):
+        theta.data.fill_(value)
+        torch.testing.assert_close(operator(eye).diagonal(), theta.detach().exp())

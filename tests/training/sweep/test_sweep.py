@@ -428,3 +428,8 @@ def test_a_finished_run_has_not_failed_whoever_was_refused_there(tmp_path):
     write_json(tmp_path / SUMMARY, {**summary, "wall_seconds": 1.5, "parameters": 7})
     record_failure(tmp_path, ValueError("no"))
     assert not (tmp_path / FAILED).exists()
+
+
+def test_a_folder_below_a_file_has_no_damaged_result(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert drive_room.damaged_result(tmp_path / "file" / "job") is None
