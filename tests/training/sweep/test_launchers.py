@@ -74,7 +74,7 @@ def test_a_search_survives_a_process_that_is_killed(tmp_path):
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "2 jobs: 1 completed, 1 failed" in done.stdout, done.stdout + done.stderr
-    assert re.search(r"^best +seed=0: 0\.\d+$", done.stdout, re.MULTILINE)
+    assert re.search(r"^best +seed=0: test/loss 0\.\d+$", done.stdout, re.MULTILINE)
     assert (seeds(tmp_path, SUMMARY), seeds(tmp_path, FAILED)) == ({0}, {1})
 
 
@@ -87,7 +87,7 @@ def test_a_search_finds_the_rate_that_does_not_diverge_and_goes_on_without_repea
     first = swept(tmp_path, *search)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 jobs: 1 completed, 1 diverged" in first.stdout
-    assert re.search(r"^best +schedule.rate=0.5: 0\.\d+$", first.stdout, re.MULTILINE)
+    assert re.search(r"^best +schedule.rate=0.5: test/loss 0\.\d+$", first.stdout, re.MULTILINE)
     best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
     assert best.best_params == {"schedule.rate": 0.5}
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob(f"*/{SUMMARY}")}
