@@ -75,7 +75,9 @@ def spread(values: list[float]) -> list[float]:
     return [cuts[0], statistics.median(values), cuts[-1]]
 
 
-def shown(cuts: list[float], form: str) -> str:
+def shown(cuts: list[float] | None, form: str) -> str:
+    if cuts is None:
+        return "–, the weights left the finite"
     low, middle, high = (f"{cut:{form}}" for cut in cuts)
     return f"{middle} [{low}, {high}]"
 
@@ -138,7 +140,7 @@ def as_source(result: dict) -> str:
     ]
     for run in result["runs"]:
         name = "κ/λ" if run["source"] == "hessian" else "κ/λ_c"
-        held = shown(run["product"], ".2f") if run["product"] else "–, the weights left the finite"
+        held = shown(run["product"], ".2f")
         loss = "–" if run["loss"] is None else f"{run['loss']:.2g}"
         most, rose = f"{run['product_largest']:.3g}", f"{100 * run['rose']:.0f}%"
         lines.append(f"| {name} | {run['kappa']:g} | {most} | {held} | {rose} | {loss} |")

@@ -97,7 +97,7 @@ def main() -> None:
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "overrides": arguments.overrides,
-        **environment(),
+        **environment(str(device)),
     }
     print(
         f"one step: {result['program_ms']:.2f} ms here, {result['hand_written_ms']:.2f} ms by hand, "

@@ -147,6 +147,21 @@ def test_settings_that_submitit_falls_over_are_said_in_one_sentence(tmp_path, mo
     assert reason in said
 
 
+def test_an_error_of_submitit_without_words_is_named():
+    class Stub(queue._Launcher):
+        def _waiting(self, jobs):  # noqa: ARG002
+            return False
+
+        def _submit(self, *given):  # noqa: ARG002
+            raise AssertionError
+
+    launcher = Stub.__new__(Stub)
+    launcher.config = OmegaConf.create({"hydra": {"runtime": {"choices": {"hydra/launcher": "slurm"}}}})
+    pytest.importorskip("submitit")
+    with pytest.raises(RunFailure, match=r"^hydra/launcher=slurm takes no such .* \(AssertionError in submitit\)\.$"):
+        launcher._submitted([["seed=0"]], 0)
+
+
 def test_without_submitit_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr(queue, "BaseSubmititLauncher", None)
     with pytest.raises(RunFailure, match=r"needs submitit, which is not installed: pip install -e '\.\[slurm\]'"):

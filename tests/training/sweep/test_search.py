@@ -100,7 +100,7 @@ def test_jobs_whose_settings_are_refused_are_jobs_that_failed(tmp_path, capsys):
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / FAILED).write_text("seed=-1 is not possible.\n")
     with pytest.raises(RuntimeError, match="1 of 1 jobs have no result"):
-        conclude(tmp_path)
+        conclude(tmp_path, "test/loss")
     assert "job: seed=-1 is not possible." in capsys.readouterr().out
 
 

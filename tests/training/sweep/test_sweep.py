@@ -371,7 +371,7 @@ def test_a_search_names_damaged_settings_and_counts_the_other_jobs(tmp_path, cap
     (tmp_path / "a" / SETTINGS).write_text("[]")
     capsys.readouterr()
     with pytest.raises(RunFailure, match="1 of 2 jobs have no result"):
-        conclude(tmp_path)
+        conclude(tmp_path, "test/loss")
     out = capsys.readouterr().out
     assert "2 jobs: 1 completed, 1 failed" in out
     assert f"failed    a: {tmp_path / 'a' / SETTINGS} is damaged: it is no JSON object." in out

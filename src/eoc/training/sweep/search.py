@@ -16,7 +16,7 @@ from eoc.training.sweep.report import report
 RESULTS = "optimization_results.yaml"  # what Hydra's sweepers leave
 
 
-def conclude(folder: Path, objective: str = "") -> None:
+def conclude(folder: Path, objective: str) -> None:
     """Print how many jobs of a search completed, diverged and failed, and the values that were found best.
 
     Args:
