@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,8 @@ from eoc.dynamics.curvature import (
     HessianOperator,
     critical_sharpness,
 )
-from eoc.dynamics.curvature.operator import Batch, finite
+from eoc.dynamics.curvature.arguments import Batch
+from eoc.dynamics.curvature.operator import finite
 from eoc.errors import InvalidInput, choice, integer, real
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class CurvatureProbe:
         self.milliseconds = 1e3 * (time.perf_counter() - start)
         return found
 
-    def _batches(self, module: EdgeOfChaosModule, share: slice = slice(None)) -> list[Batch]:
+    def _batches(self, module: EdgeOfChaosModule, share: slice = slice(None)) -> Sequence[Batch]:
         data = module.dataset
         if self.examples is not None and self.examples > len(data.train_inputs):
             rule = f"the training part has {len(data.train_inputs)} examples"
@@ -193,7 +194,7 @@ def _share(module: EdgeOfChaosModule, examples: int) -> tuple[slice, Callable[[T
 
 
 def _loss_and_gradient(
-    module: EdgeOfChaosModule, weights: list[Tensor], batches: list[Batch]
+    module: EdgeOfChaosModule, weights: list[Tensor], batches: Sequence[Batch]
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over all batches, and its gradient."""
     value, gradient = 0.0, [torch.zeros_like(weight) for weight in weights]

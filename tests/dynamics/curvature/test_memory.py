@@ -105,12 +105,32 @@ def test_inner_products_are_accumulated_in_float64(dtype, size) -> None:
 
 def test_orthonormalization_of_nearly_dependent_vectors() -> None:
     basis = random_basis(500).T[:5].float()
-    vector = basis[0] + 1e-3 * torch.randn(500, generator=torch.Generator().manual_seed(2))
+    vector = basis[:1] + 1e-3 * torch.randn(1, 500, generator=torch.Generator().manual_seed(2))
     unit = orthonormalized(vector, basis)
-    assert float((basis @ unit).abs().max()) < 1e-6
+    assert float((unit @ basis.T).abs().max()) < 1e-6
     assert float(unit.norm()) == pytest.approx(1.0, abs=1e-6)
-    assert orthonormalized(basis[0] + basis[3], basis) is None
-    assert orthonormalized(torch.zeros(500), basis) is None
+    assert len(orthonormalized(basis[:1] + basis[3], basis)) == 0
+    assert len(orthonormalized(torch.zeros(1, 500), basis)) == 0
+
+
+@pytest.mark.parametrize("m", [0, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_orthonormalization_of_several_vectors_at_once(m, dtype) -> None:
+    """Rows close to the basis, to each other, dependent, zero or of odd lengths: what is left is orthonormal."""
+    basis = random_basis(500).T[:m].to(dtype)
+    draws = torch.randn(4, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).to(dtype)
+    near = draws[0] + 1e-3 * draws[1]
+    inside = basis.sum(0) + 1e-3 * draws[2]  # of what the basis lacks, the third draw alone
+    zero = torch.zeros(500, dtype=dtype)
+    given = torch.stack([1e-20 * draws[0], zero, near, draws[0] + near, inside, 1e4 * draws[3]])
+    found = orthonormalized(given, basis)
+    assert len(found) == 4
+    both = torch.cat([basis, found]).double()
+    assert float((both @ both.T - torch.eye(m + 4, dtype=torch.float64)).abs().max()) < 20 * torch.finfo(dtype).eps
+    expected, _ = torch.linalg.qr(torch.cat([basis, draws]).double().T)
+    missing = expected - both.T @ (both @ expected)
+    assert float(missing.norm(dim=0).max()) < 2e4 * torch.finfo(dtype).eps  # the same span, through differences of 1e-3
+    assert abs(float(found[0].double() @ expected[:, m])) == pytest.approx(1, abs=1e-5)  # the most wanted first
 
 
 def test_rows_grow_and_keep_their_values() -> None:

@@ -157,7 +157,7 @@ def test_curvature_that_grows_out_of_range_between_two_probes_is_an_error(larges
 def test_state_of_another_shape_is_refused() -> None:
     tracker = CurvatureTracker()
     tracker.probe(MatrixOperator(torch.eye(4)))
-    with pytest.raises(InvalidInput, match="start"):
+    with pytest.raises(InvalidInput, match="follows 4 parameters"):
         tracker.probe(MatrixOperator(torch.eye(5)))
     good = tracker.state_dict()
     for state in [{}, good | {"values": []}, good | {"lag": 3}, good | {"vectors": [torch.ones(4)]}]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from eoc.dynamics.curvature.arguments import Batch, checked_batches, distinct
+from eoc.dynamics.curvature.derivatives import exact_arithmetic, undisturbed
 from eoc.dynamics.curvature.hessian import Loss
-from eoc.dynamics.curvature.operator import Batch, undisturbed
+from eoc.dynamics.curvature.operator import NonFiniteCurvature
 from eoc.errors import InvalidInput, integer, real
 
 
@@ -44,9 +46,9 @@ class CriticalSharpness:
 
 def critical_sharpness(
     loss: Loss,
-    parameters: Sequence[Tensor],
-    direction: Sequence[Tensor],
-    batches: Sequence[Batch],
+    parameters: Iterable[Tensor],
+    direction: Iterable[Tensor],
+    batches: Iterable[Batch],
     guess: float,
     *,
     tolerance: float = 0.05,
@@ -76,23 +78,28 @@ def critical_sharpness(
         The bounds, and what they cost.
 
     Raises:
-        InvalidInput: an argument is out of range.
+        InvalidInput: an argument is out of range, see `ParameterOperator` for parameters and batches.
+        NonFiniteCurvature: the loss at the present weights or the direction is not finite.
 
     Source: Kalra et al., "A scalable measure of loss landscape curvature" (2026), arXiv:2601.16979.
     """
     real("guess", guess, above=0)
     real("tolerance", tolerance, above=0)
     integer("max_evaluations", max_evaluations, minimum=2)
-    if [d.shape for d in direction] != [p.shape for p in parameters]:
-        raise InvalidInput("direction", len(direction), "it needs one tensor of the same shape for each parameter")
-    sizes = [len(inputs) for inputs, _ in batches]
+    moved, steps = distinct(parameters), list(direction)
+    if [d.shape for d in steps] != [p.shape for p in moved]:
+        raise InvalidInput("direction", len(steps), "it needs one tensor of the same shape for each parameter")
+    chunks, sizes = checked_batches(batches)
+    device = moved[0].device
 
     def at(rate: float) -> float:
-        with torch.no_grad(), _moved(parameters, direction, rate), undisturbed(module, parameters[0].device):
-            values = [float(loss(*batch)) * size for batch, size in zip(batches, sizes, strict=True)]
+        with torch.no_grad(), _moved(moved, steps, rate), undisturbed(module, device), exact_arithmetic(device):
+            values = [float(loss(*batch)) * size for batch, size in zip(chunks, sizes, strict=True)]
         return sum(values) / sum(sizes)
 
     start, evaluations = at(0.0), 1
+    if not math.isfinite(start) or not all(bool(d.isfinite().all()) for d in steps):
+        raise NonFiniteCurvature("the loss, or the direction of the update, is not finite")
     lower, upper, rate = 0.0, math.inf, guess
     while evaluations < max_evaluations and upper > (1 + tolerance) * lower and 0 < rate < math.inf:
         # NaN counts as risen: the step has left the finite.

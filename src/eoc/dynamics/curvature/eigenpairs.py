@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eoc.dynamics.curvature.derivatives import exact_arithmetic
 from eoc.dynamics.curvature.memory import SpectralMemory
 from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.search import WHICH, Search
@@ -21,7 +22,7 @@ class Eigenpairs:
 
     Attributes:
         values: (k,) float64 on the CPU, the wanted end first: descending for "largest".
-        vectors: (k, parameters), unit rows.
+        vectors: (k, parameters), unit rows: of an operator with a metric D in the coordinates D^(-1/2) theta.
         residuals: (k,) float64 on the CPU, ||A v - value v||: an eigenvalue lies within this distance of the value.
         products: number of products with A that were spent.
         converged: whether every residual is at most the tolerance times |values[0]| (or is rounding).
@@ -102,16 +103,16 @@ def top_eigenpairs(
     choice("which", which, WHICH)
     rows = start.vectors if isinstance(start, SpectralMemory) else start
     if rows is not None and (rows.ndim != 2 or rows.shape[1] != operator.size):
-        raise InvalidInput("start", tuple(rows.shape), f"its rows must have {operator.size} entries")
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    with torch.inference_mode(False), torch.no_grad():
+        raise InvalidInput("start", tuple(rows.shape), f"its shape must be (rows, {operator.size})")
+    generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
+    with torch.inference_mode(False), torch.no_grad(), exact_arithmetic(operator.device):
         memory = start if isinstance(start, SpectralMemory) else None
         search = Search(operator, k, guards, which, memory, caution)
         complete = search.begin(rows, generator, max_products)
         rounds = 0 if complete else math.ceil(math.log(operator.size))
         listen = search.products + _LISTEN
         while True:
-            search.project()
+            search.project(whole_block=rounds > 0)
             if search.products >= listen:
                 if search.drowned():
                     break

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eoc.dynamics.curvature.derivatives import exact_arithmetic
 from eoc.dynamics.curvature.operator import SymmetricOperator
 from eoc.dynamics.curvature.subspace import Rows, inner, norm, orthonormalized, random_vector, representable
 from eoc.errors import integer, real
@@ -54,29 +55,26 @@ def trace(operator: SymmetricOperator, products: int = 30, generator: torch.Gene
     Source: Meyer, Musco, Musco, Woodruff, "Hutch++: optimal stochastic trace estimation" (2021), arXiv:2010.09649.
     """
     third = min(integer("products", products, minimum=6) // 3, operator.size)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
     like = torch.empty(0, dtype=operator.dtype, device=operator.device)
     before = operator.products
-    with torch.inference_mode(False), torch.no_grad():
-        basis = Rows(operator.size, like)
+    with torch.inference_mode(False), torch.no_grad(), exact_arithmetic(operator.device):
         draws = [random_vector(operator.size, generator, like) for _ in range(third)]
-        for image in operator(torch.stack(draws)):
-            unit = orthonormalized(image, basis.matrix)
-            if unit is not None:
-                basis.append(unit[None])
+        basis = orthonormalized(operator(torch.stack(draws)), like.new_empty(0, operator.size))
         exact = 0.0
         if len(basis):
-            inside = inner(basis.matrix, operator(basis.matrix)).cpu()
+            inside = inner(basis, operator(basis)).cpu()
             exact = float(representable(inside, operator.dtype).diagonal().sum())
         if len(basis) == operator.size:
             return Trace(exact, 0.0, operator.products - before)
-        samples = (torch.randint(2, (third, operator.size), generator=generator) * 2 - 1).to(like)
+        samples = (torch.randint(2, (third, operator.size), generator=generator, device="cpu") * 2 - 1).to(like)
         if len(basis):
-            samples = samples - inner(samples, basis.matrix).to(like) @ basis.matrix
+            samples = samples - inner(samples, basis).to(like) @ basis
         images = operator(samples)
         rest = torch.stack([inner(s[None], i[None])[0, 0] for s, i in zip(samples, images, strict=True)]).cpu()
         representable(rest, operator.dtype)
-        return Trace(exact + float(rest.mean()), float(rest.std()) / math.sqrt(len(rest)), operator.products - before)
+        error = float(rest.std(correction=min(1, len(rest) - 1))) / math.sqrt(len(rest))
+        return Trace(exact + float(rest.mean()), error, operator.products - before)
 
 
 @dataclass(frozen=True)
@@ -139,22 +137,22 @@ def spectral_density(
     """
     integer("steps", steps, minimum=1, maximum=operator.size)
     integer("runs", runs, minimum=1)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    nodes = torch.zeros(runs, steps, dtype=torch.float64)
-    weights = torch.zeros_like(nodes)
-    like = torch.empty(0, dtype=operator.dtype, device=operator.device)
-    with torch.inference_mode(False), torch.no_grad():
+    generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
+    with torch.inference_mode(False), torch.no_grad(), exact_arithmetic(operator.device):
+        nodes = torch.zeros(runs, steps, dtype=torch.float64, device="cpu")
+        weights = torch.zeros_like(nodes)
+        like = torch.empty(0, dtype=operator.dtype, device=operator.device)
         for run in range(runs):
             start = random_vector(operator.size, generator, like)
-            basis, matrix = Rows(operator.size, like), torch.zeros(steps, steps, dtype=torch.float64)
-            vector: Tensor | None = start / norm(start)
-            while vector is not None and len(basis) < steps:
-                basis.append(vector[None])
-                image = operator(vector[None])
+            basis, matrix = Rows(operator.size, like), torch.zeros(steps, steps, dtype=torch.float64, device="cpu")
+            new = start[None] / norm(start)
+            while len(new) and len(basis) < steps:
+                basis.append(new)
+                image = operator(new)
                 column = representable(inner(basis.matrix, image)[:, 0].cpu(), operator.dtype)
                 # Rayleigh-Ritz in the Krylov basis: the full column, so that rounding is not amplified.
                 matrix[: len(basis), len(basis) - 1] = matrix[len(basis) - 1, : len(basis)] = column
-                vector = orthonormalized(image[0], basis.matrix)
+                new = orthonormalized(image, basis.matrix)
             count = len(basis)
             values, mixing = torch.linalg.eigh(matrix[:count, :count])
             nodes[run, :count], weights[run, :count] = values, mixing[0].square()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eoc.dynamics.curvature.arguments import Batch, checked_vectors
+from eoc.dynamics.curvature.derivatives import (
+    Parts,
+    differentiated,
+    exact_arithmetic,
+    reaching,
+    scalar,
+    transposed,
+)
 from eoc.dynamics.curvature.hessian import Loss
-from eoc.dynamics.curvature.operator import Batch, ParameterOperator, Parts, differentiated, finite, transposed
+from eoc.dynamics.curvature.operator import ParameterOperator, finite
+from eoc.errors import InvalidInput
 
 Model = Callable[[Tensor], Tensor]
 
@@ -48,8 +58,8 @@ class GaussNewtonOperator(ParameterOperator):
         self,
         model: Model,
         loss: Loss,
-        parameters: Sequence[Tensor],
-        batches: Sequence[Batch],
+        parameters: Iterable[Tensor],
+        batches: Iterable[Batch],
         metric: Sequence[float | Tensor] | None = None,
         reduce: Callable[[Tensor], None] | None = None,
         module: nn.Module | None = None,
@@ -59,11 +69,12 @@ class GaussNewtonOperator(ParameterOperator):
 
     def _build(self, batch: Batch) -> _Linearization:
         inputs, targets = batch
-        outputs = self._model(inputs)
+        outputs = _single(self._model(inputs))
         probe = torch.zeros_like(outputs, requires_grad=True)
         copy = outputs.detach().requires_grad_()
-        (slope,) = differentiated(self._loss(copy, targets), [copy])
-        return _Linearization(outputs, probe, differentiated(outputs, self._parameters, probe), copy, slope)
+        (slope,) = differentiated(scalar(self._loss(copy, targets)), [copy])
+        pulled = reaching(differentiated(outputs, self._parameters, probe))
+        return _Linearization(outputs, probe, pulled, copy, slope)
 
     def _apply(self, graph: _Linearization, direction: list[Tensor]) -> Parts:
         (pushed,) = transposed(graph.pulled, [graph.probe], direction)
@@ -96,37 +107,41 @@ class TangentKernelOperator(ParameterOperator):
     def __init__(
         self,
         model: Model,
-        parameters: Sequence[Tensor],
-        batches: Sequence[Batch],
+        parameters: Iterable[Tensor],
+        batches: Iterable[Batch],
         metric: Sequence[float | Tensor] | None = None,
         module: nn.Module | None = None,
     ) -> None:
         super().__init__(parameters, batches, metric, module=module)
         self._model = model
-        self._examples = sum(len(inputs) for inputs, _ in self._batches)
-        self._outputs = self._built(self._batches[0]).outputs[0].numel()
+        first = self._built(next(iter(self._batches))).outputs
+        if not first.ndim or (len(self._lengths) > 1 and len(first) != self._lengths[0]):
+            raise InvalidInput("model", tuple(first.shape), "its outputs must have one row for each example")
+        self._lengths = [len(first)] if len(self._lengths) == 1 else self._lengths
+        self._examples, self._outputs = sum(self._lengths), first[0].numel()
         self.size = self._examples * self._outputs
 
     @torch.inference_mode(False)
     def __call__(self, vectors: Float[Tensor, "k size"]) -> Float[Tensor, "k size"]:
         """Return K u for every row u of ``vectors``; see `ParameterOperator`."""
+        pieces = checked_vectors(vectors, self.size).detach().split([n * self._outputs for n in self._lengths], dim=1)
         self.products += len(vectors)
-        rows = [len(inputs) * self._outputs for inputs, _ in self._batches]
-        pieces = vectors.detach().split(rows, dim=1)
-        pulled = torch.zeros(len(vectors), sum(self._sizes), dtype=torch.float64, device=self.device)
-        for batch, piece in zip(self._batches, pieces, strict=True):
-            pulled += self._pulled(self._graph_of(batch), piece)
-        directions = [self._split(row) for row in pulled.to(self.dtype)]
-        pushed = [self._pushed(self._graph_of(batch), directions) for batch in self._batches]
-        return finite(torch.cat(pushed, dim=1) / self._examples)
+        with exact_arithmetic(self.device):
+            pulled = torch.zeros(len(vectors), sum(self._sizes), dtype=torch.float64, device=self.device)
+            for (batch, _), piece in zip(self._chunks(), pieces, strict=True):
+                pulled += self._pulled(self._graph_of(batch), piece)
+            directions = [self._split(row) for row in pulled.to(self.dtype)]
+            pushed = [self._pushed(self._graph_of(batch), directions) for batch, _ in self._chunks()]
+            return finite(torch.cat(pushed, dim=1) / self._examples)
 
     def _graph_of(self, batch: Batch) -> _Linearization:
-        return self._single_graph() if len(self._batches) == 1 else self._built(batch)
+        return self._single_graph() if len(self._lengths) == 1 else self._built(batch)
 
     def _build(self, batch: Batch) -> _Linearization:
-        outputs = self._model(batch[0])
+        outputs = _single(self._model(batch[0]))
         probe = torch.zeros_like(outputs, requires_grad=True)
-        return _Linearization(outputs, probe, differentiated(outputs, self._parameters, probe), outputs, None)
+        pulled = reaching(differentiated(outputs, self._parameters, probe))
+        return _Linearization(outputs, probe, pulled, outputs, None)
 
     def _apply(self, graph: _Linearization, direction: list[Tensor]) -> Parts:
         return transposed([graph.outputs], self._parameters, direction)
@@ -138,3 +153,9 @@ class TangentKernelOperator(ParameterOperator):
         rows = [transposed(graph.pulled, [graph.probe], direction)[0] for direction in directions]
         zero = torch.zeros_like(graph.probe).detach()
         return torch.stack([(zero if row is None else row).reshape(-1) for row in rows])
+
+
+def _single(outputs: object) -> Tensor:
+    if not isinstance(outputs, Tensor):
+        raise InvalidInput("model", type(outputs).__name__, "it must return a single tensor, its outputs")
+    return outputs

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from eoc.dynamics.curvature.operator import Batch, ParameterOperator, Parts, differentiated, transposed
+from eoc.dynamics.curvature.arguments import Batch
+from eoc.dynamics.curvature.derivatives import Parts, differentiated, reaching, scalar, transposed
+from eoc.dynamics.curvature.operator import ParameterOperator
 from eoc.errors import InvalidInput
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
 _LAUNCHES = 1 << 32  # parameters times examples up to which several vectors go through a GPU in one pass
 _TOGETHER = 8  # vectors in one pass: each takes the memory of a backward pass
 
@@ -32,7 +35,7 @@ class HessianOperator(ParameterOperator):
             largest eigenvalue, which is itself right to 3e-3: ask for residuals of 1e-2, not less.
 
     Raises:
-        InvalidInput: ``autocast`` is asked of float64 parameters.
+        InvalidInput: ``autocast`` is asked of float64 parameters, or is no lower precision.
 
     Source: Pearlmutter, "Fast exact multiplication by the Hessian" (1994), by differentiating the gradient.
     """
@@ -40,22 +43,34 @@ class HessianOperator(ParameterOperator):
     def __init__(
         self,
         loss: Loss,
-        parameters: Sequence[Tensor],
-        batches: Sequence[Batch],
+        parameters: Iterable[Tensor],
+        batches: Iterable[Batch],
         metric: Sequence[float | Tensor] | None = None,
         reduce: Callable[[Tensor], None] | None = None,
         module: nn.Module | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__(parameters, batches, metric, reduce, module)
-        self._loss, self._metric, self._autocast = loss, metric, autocast
+        self._loss, self._autocast = loss, autocast
+        self._metric = None if metric is None else list(metric)
         self._may_batch = True
-        self._longest = max(len(inputs) for inputs, _ in self._batches)
+        self._longest = max(self._lengths)
+        if autocast not in (None, torch.bfloat16, torch.float16):
+            raise InvalidInput("autocast", autocast, "it must be torch.bfloat16, torch.float16 or None")
         if autocast is not None and self.dtype != torch.float32:
             raise InvalidInput("autocast", autocast, f"it is for parameters of float32, these are of {self.dtype}")
 
     def block(self, indices: Sequence[int]) -> HessianOperator:
-        """Return the operator on these parameters alone, the others held fixed: a diagonal block of A."""
+        """Return the operator on these parameters alone, the others held fixed: a diagonal block of A.
+
+        Args:
+            indices: of parameters in the order in which they were given, from 0.
+
+        Raises:
+            InvalidInput: there are none, one is listed twice or is out of range.
+        """
+        if not all(0 <= i < len(self._parameters) for i in indices):
+            raise InvalidInput("indices", list(indices), f"they must lie between 0 and {len(self._parameters) - 1}")
         metric = None if self._metric is None else [self._metric[i] for i in indices]
         parameters = [self._parameters[i] for i in indices]
         return HessianOperator(
@@ -65,15 +80,16 @@ class HessianOperator(ParameterOperator):
     def gradient(self) -> list[Tensor]:
         """Return the loss's gradient at the present weights from the graph that serves the products.
 
-        A full-batch training step that takes it from here saves a gradient. Only with a single chunk.
+        A full-batch training step that takes it from here saves a gradient. Only with a single chunk; of several
+        processes it is this one's, ``reduce`` has no part in it.
 
         Raises:
             InvalidInput: there are several chunks, whose graphs are not kept, or they are of lower precision.
         """
         if self._autocast is not None:
             raise InvalidInput("autocast", self._autocast, "its gradient is not that of a training step")
-        if len(self._batches) != 1:
-            raise InvalidInput("batches", len(self._batches), "the gradient is at hand with a single chunk only")
+        if len(self._lengths) != 1:
+            raise InvalidInput("batches", len(self._lengths), "the gradient is at hand with a single chunk only")
         with torch.inference_mode(False):
             parts = zip(self._single_graph(), self._parameters, strict=True)
             return [torch.zeros_like(p) if g is None else g.detach().clone() for g, p in parts]
@@ -81,8 +97,8 @@ class HessianOperator(ParameterOperator):
     def _build(self, batch: Batch) -> Parts:
         coarse = nullcontext() if self._autocast is None else torch.autocast(self.device.type, self._autocast)
         with coarse:
-            loss = self._loss(*batch)
-        return differentiated(loss, self._parameters)
+            loss = scalar(self._loss(*batch))
+        return reaching(differentiated(loss, self._parameters))
 
     def _apply(self, graph: Parts, direction: list[Tensor]) -> Parts:
         return transposed(graph, self._parameters, direction)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from eoc.dynamics.curvature.eigenpairs import Eigenpairs
 from eoc.dynamics.curvature.hessian import HessianOperator
 from eoc.dynamics.curvature.tracker import CurvatureTracker
+from eoc.errors import InvalidInput
 
 
 class LayerCurvature:
@@ -47,6 +48,12 @@ class LayerCurvature:
         return {name: tracker.state_dict() for name, tracker in self.trackers.items()}
 
     def load_state_dict(self, state: Mapping[str, dict[str, object]]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            InvalidInput: it is of other layers, or not a tracker's.
+        """
+        if set(state) != set(self.trackers):
+            raise InvalidInput("state", sorted(state), f"it must be of the layers {', '.join(self.trackers)}")
         for name, tracker in self.trackers.items():
             tracker.load_state_dict(state[name])

@@ -60,7 +60,7 @@ class Prediction:
         rank: Rank,
     ) -> None:
         self._T, self._C, self._values, self._rank = T, C, values, rank
-        self._rest = torch.eye(len(values), dtype=T.dtype) - C.T @ C  # U P U^T
+        self._rest = torch.eye(len(values), dtype=T.dtype, device=T.device) - C.T @ C  # U P U^T
         self._coupling = D - T @ C  # V A' P U^T
 
     def directions(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eoc.dynamics.curvature.arguments import Batch, checked_batches, checked_parameters, square_roots
-
-Parts = Sequence[Tensor | None]  # one tensor per parameter, None for zero
+from eoc.dynamics.curvature.arguments import (
+    Batch,
+    checked_batches,
+    checked_parameters,
+    checked_vectors,
+    square_roots,
+)
+from eoc.dynamics.curvature.derivatives import Parts, exact_arithmetic, random_state_kept, undisturbed
 
 
 class NonFiniteCurvature(ArithmeticError):
@@ -50,14 +54,18 @@ class ParameterOperator(ABC):
     rates eta * D is plain descent with rate eta in the coordinates D^(-1/2) theta: there A is what counts.
 
     Products are taken at the parameters' values at the time of the call. With one chunk its graph is built at the
-    first call and serves every product until a parameter changes, these or others of ``module``; with several, a graph
-    is built for one chunk at a time and freed, so that the data may exceed memory. What else the loss depends on must
-    not change as long as the operator is used. Nothing is written to: no ``.grad``, parameter, buffer, mode or random
-    state; it works where gradients are switched off.
+    first call and serves every product until a parameter changes, these or others of ``module``, or a buffer or mode
+    of that; with several, a graph is built for one chunk at a time and freed. What else the loss depends on must not
+    change as long as the operator is used. Nothing is written to: no ``.grad``, parameter, mode or random state, nor
+    a buffer of ``module``; it works where gradients are switched off, and in its tensors' precision under autocast.
 
     Args:
-        parameters: tensors that require gradients, of one dtype and device. A subset gives that block of A.
-        batches: chunks of (inputs, targets); the length of ``inputs`` is its number of examples.
+        parameters: tensors that require gradients, each once, of one dtype and device, the very ones that the model
+            is evaluated with. A subset gives that block of A.
+        batches: chunks of (inputs, targets), of which the loss is the mean over the examples, each counting as much.
+            With several, ``inputs`` is a tensor whose first dimension counts the chunk's examples. A list or tuple is
+            held; anything else that can be read again and again, such as a `torch.utils.data.DataLoader`, is read
+            anew for every product, so that the data may exceed memory, and must give the same chunks each time.
         metric: for every parameter tensor its learning-rate factor, a positive number or a positive tensor that
             broadcasts to the parameter's shape; None is 1 throughout.
         reduce: called on the summed product and changes it in place, to average over the processes of a
@@ -72,20 +80,21 @@ class ParameterOperator(ABC):
         products: number of vectors multiplied so far.
 
     Raises:
-        InvalidInput: no parameters or batches, an empty batch, parameters of several dtypes or devices, a metric of
-            another length or not positive.
+        InvalidInput: no parameters or batches, an empty batch, parameters of several dtypes or devices or listed
+            twice, a metric of another length or not positive; at a product, a loss that depends on no parameter, or
+            has no second derivative in PyTorch.
     """
 
     def __init__(
         self,
-        parameters: Sequence[Tensor],
-        batches: Sequence[Batch],
+        parameters: Iterable[Tensor],
+        batches: Iterable[Batch],
         metric: Sequence[float | Tensor] | None = None,
         reduce: Callable[[Tensor], None] | None = None,
         module: nn.Module | None = None,
     ) -> None:
         self._parameters = checked_parameters(parameters)
-        self._batches, self._weights = checked_batches(batches)
+        self._batches, self._lengths = checked_batches(batches)
         self._scales = None if metric is None else square_roots(metric, self._parameters)
         self._reduce, self._module = reduce, module
         self._sizes = [p.numel() for p in self._parameters]
@@ -93,9 +102,10 @@ class ParameterOperator(ABC):
         self.device, self.dtype = self._parameters[0].device, self._parameters[0].dtype
         self.products = 0
         self._graph: Any = None
+        self._modules = [] if module is None else list(module.modules())
         others = [] if module is None else module.parameters()
         self._watched = [*self._parameters, *(p for p in others if all(p is not q for q in self._parameters))]
-        self._versions: list[int] = []
+        self._versions: list[object] = []
         self._values: list[Tensor] = []  # of what is watched, when the graph was built
 
     @abstractmethod
@@ -119,26 +129,36 @@ class ParameterOperator(ABC):
         Raises:
             NonFiniteCurvature: a product holds NaN or infinity.
         """
-        directions = [self._split(row) for row in vectors]
+        directions = [self._split(row) for row in checked_vectors(vectors, self.size)]
         self.products += len(directions)
-        if len(self._batches) == 1:
-            result = self._rows(self._single_graph(), directions)
-        else:
-            # Many small chunks are summed in float64, so that their number does not cost digits.
-            total = torch.zeros(len(directions), self.size, dtype=torch.float64, device=self.device)
-            for batch, weight in zip(self._batches, self._weights, strict=True):
-                total += weight * self._rows(self._built(batch), directions)
-            result = total.to(self.dtype)
+        with exact_arithmetic(self.device):
+            if len(self._lengths) == 1:
+                result = self._rows(self._single_graph(), directions)
+            else:
+                # Many small chunks are summed in float64, so that their number does not cost digits.
+                total = torch.zeros(len(directions), self.size, dtype=torch.float64, device=self.device)
+                for batch, length in self._chunks():
+                    total += length / sum(self._lengths) * self._rows(self._built(batch), directions)
+                result = total.to(self.dtype)
         if self._reduce is not None:
             self._reduce(result)
         return finite(result)
 
+    def _chunks(self) -> Iterator[tuple[Batch, int]]:
+        """Yield the chunks and their numbers of examples; to read them (a loader may shuffle) moves no random state."""
+        with random_state_kept(self.device):
+            yield from zip(self._batches, self._lengths, strict=True)
+
     def _single_graph(self) -> Any:
-        versions = [p._version for p in self._watched]
+        versions: list[object] = [p._version for p in self._watched]
+        for part in self._modules:
+            versions += [part.training, *map(id, part._parameters.values())]
+            versions += [(id(b), b._version) for b in part._buffers.values() if b is not None]
         if self._graph is None or versions != self._versions or not self._unmoved():
             self._graph, self._versions = None, versions
             self._values = [value.clone() for value in self._present()]
-            self._graph = self._built(self._batches[0])
+            ((batch, _),) = self._chunks()
+            self._graph = self._built(batch)
         return self._graph
 
     def _unmoved(self) -> bool:
@@ -151,7 +171,7 @@ class ParameterOperator(ABC):
         return values if self.device.type == "cpu" else [torch.cat([value.flatten() for value in values])]
 
     def _built(self, batch: Batch) -> Any:
-        with torch.enable_grad(), undisturbed(self._module, self.device):
+        with torch.enable_grad(), undisturbed(self._module, self.device), exact_arithmetic(self.device):
             return self._build(batch)
 
     def _apply_all(self, graph: Any, directions: list[list[Tensor]]) -> Iterator[Parts]:
@@ -171,29 +191,13 @@ class ParameterOperator(ABC):
 
     def _join(self, parts: Parts, row: Tensor) -> None:
         for i, (place, part) in enumerate(zip(row.split(self._sizes), parts, strict=True)):
-            if part is not None and self._scales is not None:
-                torch.mul(part, self._scales[i], out=place.view_as(part))
-            elif part is not None:
-                place.view_as(part).copy_(part)
-
-
-def differentiated(value: Tensor, parameters: list[Tensor], cotangent: Tensor | None = None) -> Parts:
-    """Return the derivative of ``value`` (contracted with ``cotangent``), differentiable once more."""
-    if not value.requires_grad:
-        return (None,) * len(parameters)
-    return torch.autograd.grad(value, parameters, cotangent, create_graph=True, allow_unused=True)
-
-
-def transposed(outputs: Parts, inputs: list[Tensor], cotangents: Sequence[Tensor], *, together: bool = False) -> Parts:
-    """Return the derivative of <outputs, cotangents> with respect to ``inputs``; the graph is kept.
-
-    ``together``: each cotangent is a stack of several, and so is each derivative.
-    """
-    pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o is not None and o.requires_grad]
-    if not pairs:
-        return (None,) * len(inputs)
-    values, weights = zip(*pairs, strict=True)
-    return torch.autograd.grad(values, inputs, weights, retain_graph=True, allow_unused=True, is_grads_batched=together)
+            if part is None:
+                continue
+            dense = part.to_dense() if part.is_sparse else part
+            if self._scales is not None:
+                torch.mul(dense, self._scales[i], out=place.view_as(dense))
+            else:
+                place.view_as(dense).copy_(dense)
 
 
 def finite(result: Tensor) -> Tensor:
@@ -202,22 +206,3 @@ def finite(result: Tensor) -> Tensor:
     if not bool(torch.isfinite(result.sum())) and not bool(torch.isfinite(result).all()):
         raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
     return result
-
-
-@contextmanager
-def undisturbed(module: nn.Module | None, device: torch.device) -> Iterator[None]:
-    """Evaluate a module with the random state put back after, on copies of its buffers.
-
-    Every evaluation starts from the same random state: a dropout mask is the same for all chunks and products.
-    Buffers are exchanged and not written back, as graphs may hold them.
-    """
-    owners = [] if module is None else [m for m in module.modules() if any(b is not None for b in m._buffers.values())]
-    originals = [dict(owner._buffers) for owner in owners]
-    for owner in owners:
-        owner._buffers.update({name: None if b is None else b.clone() for name, b in owner._buffers.items()})
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
-            yield
-    finally:
-        for owner, buffers in zip(owners, originals, strict=True):
-            owner._buffers.update(buffers)

@@ -45,11 +45,11 @@ class Search:
         self._capacity = min(2 * self._block + 16, operator.size)
         like = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
         self._V, self._W = Rows(operator.size, like), Rows(operator.size, like)
-        self._T = torch.zeros(0, 0, dtype=torch.float64)
-        self._U, self._values = like, torch.zeros(0, dtype=torch.float64)
+        self._T = torch.zeros(0, 0, dtype=torch.float64, device="cpu")
+        self._U, self._values = like, torch.zeros(0, dtype=torch.float64, device="cpu")
         if memory is not None:
             self._U, self._values = memory.vectors.to(like), memory.values
-        self._C = self._D = torch.zeros(0, len(self._U), dtype=torch.float64)
+        self._C = self._D = self._T.new_zeros(0, len(self._U))
         self.products = 0
 
     @property
@@ -59,19 +59,20 @@ class Search:
 
     def begin(self, rows: Tensor | None, generator: torch.Generator, max_products: int) -> bool:
         """Fill the first block from ``rows``, then with random vectors where needed; return whether none were."""
-        self._extend([] if rows is None else list(rows[: self._block].to(self._U)))
+        if rows is not None:
+            self._extend(rows[: self._block].to(self._U))
         self._cold = self.dimension < self._block
         while self.dimension < self._block:
-            self._extend([random_vector(self._operator.size, generator, self._U)])
+            self._extend(random_vector(self._operator.size, generator, self._U)[None])
         self._multiply()
         if self._disappointed():
             # The memory is of another operator: forget it, and look for what it may have hidden.
-            empty = torch.zeros(self.dimension, 0, dtype=torch.float64)
+            empty = self._T.new_zeros(self.dimension, 0)
             self._U, self._values, self._C, self._D = self._U[:0], self._values[:0], empty, empty
             self._cold = True
             room = min(max_products, self._operator.size) - self.dimension
             for _ in range(min(self._block, room)):
-                self._extend([random_vector(self._operator.size, generator, self._U)])
+                self._extend(random_vector(self._operator.size, generator, self._U)[None])
             self._multiply()
         return not self._cold
 
@@ -83,14 +84,14 @@ class Search:
         promised = float(self._rank(self._values).max())
         return promised - best > abs(promised) / 2
 
-    def project(self) -> None:
-        """Solve the Rayleigh-Ritz problem, and compute the residuals of the wanted pairs."""
+    def project(self, whole_block: bool) -> None:
+        """Solve the Rayleigh-Ritz problem, and compute the residuals of the wanted pairs, or of the guards too."""
         values, mixing = torch.linalg.eigh(self._T)
         order = torch.argsort(self._rank(values), descending=True, stable=True)
         self.values, self._mixing = values[order], mixing[:, order]
         self._residuals = self._U[:0]
-        # On a GPU all at once: more rows cost nothing, another call does.
-        self._compute_residuals(self._block if self._U.is_cuda else self._k)
+        # On a GPU always at once: more rows cost nothing, another call does.
+        self._compute_residuals(self._block if whole_block or self._U.is_cuda else self._k)
 
     def _compute_residuals(self, count: int) -> None:
         """Compute the residuals of so many leading pairs, and their norms, where they are not there already."""
@@ -168,9 +169,9 @@ class Search:
         if self.dimension + len(pairs) > self._capacity:
             self._restart(max(self._block, self._capacity - len(pairs) - 8))
         before = self.dimension
-        self._extend(list(self._predicted(pairs, residuals)))
+        self._extend(self._predicted(pairs, residuals))
         if self.dimension == before:  # predictions may lie in the basis; residuals do not
-            self._extend(list(residuals))
+            self._extend(residuals)
         self._multiply()
         return self.dimension > before
 
@@ -191,7 +192,7 @@ class Search:
 
     def _predicted(self, pairs: list[int], residuals: Tensor) -> Tensor:
         # The model takes for 0 what it does not know: where 0 itself would be wanted it has nothing to say.
-        ahead = self._rank(self.values[pairs]) > self._rank(torch.zeros(1, dtype=torch.float64))
+        ahead = self._rank(self.values[pairs]) > self._rank(self.values.new_zeros(1))
         if not len(self._U) or not bool(ahead.all()):
             return residuals
         mixing = self._mixing[:, pairs]
@@ -204,11 +205,8 @@ class Search:
         rows = (known.to(self._U) @ self._U).addmm_(fresh.to(self._U), residuals)
         return rows.addmm_(inside.to(self._U), self._V.matrix, alpha=-1)
 
-    def _extend(self, rows: list[Tensor]) -> None:
-        for row in rows:
-            unit = orthonormalized(row, self._V.matrix)
-            if unit is not None:
-                self._V.append(unit[None])
+    def _extend(self, rows: Tensor) -> None:
+        self._V.append(orthonormalized(rows, self._V.matrix))
 
     def _multiply(self) -> None:
         """Multiply what is new in the basis, and extend the small matrices."""
@@ -222,7 +220,7 @@ class Search:
         across, corner = representable(inner(self._V.matrix, products).cpu(), self._U.dtype).split([old, len(new)])
         self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
         if not len(self._U):
-            self._C = self._D = torch.zeros(len(self._V), 0, dtype=torch.float64)
+            self._C = self._D = self._T.new_zeros(len(self._V), 0)
             return
         seen = _roughly(torch.cat([new, products]), self._U)
         self._C = torch.cat([self._C, seen[: len(new)]])
@@ -236,7 +234,7 @@ class Search:
         self._C, self._D = mixing.T @ self._C, mixing.T @ self._D
         self.values = self.values[:keep]
         self._T = torch.diag(self.values)
-        self._mixing = torch.eye(keep, dtype=torch.float64)
+        self._mixing = torch.eye(keep, dtype=torch.float64, device="cpu")
 
 
 def _roughly(a: Tensor, b: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from eoc.dynamics.curvature.operator import NonFiniteCurvature
 
 _BLOCK = 1024  # entries summed in the vectors' own precision before float64 takes over
 _PIECE = 8192  # entries, of some thirty rows, that fit a core's cache
+_MUCH = 0.5**0.5  # of a row's length: what a pass of Gram-Schmidt must leave for it to be the last
 _SMALL = 1 << 24  # entries up to which a GPU takes longer to be told what to do than to do it
 
 
@@ -80,26 +81,54 @@ def combined(
 
 
 def orthonormalized(
-    vector: Float[Tensor, " parameters"], basis: Float[Tensor, "m parameters"]
-) -> Float[Tensor, " parameters"] | None:
-    """Return the unit vector along the part of ``vector`` orthogonal to ``basis``.
+    rows: Float[Tensor, "p parameters"], basis: Float[Tensor, "m parameters"]
+) -> Float[Tensor, "kept parameters"]:
+    """Return orthonormal rows that span, together with ``basis``, what ``rows`` and ``basis`` span.
 
-    Classical Gram-Schmidt, v <- v - B^T (B v), repeated as long as a pass takes away more than a little. A part
-    smaller than the square root of the machine precision is made of rounding and counts as nothing.
+    Classical Gram-Schmidt for all rows at once, X <- X - (X B^T) B, so that the basis is read once for all of them;
+    then each against the rows before it. Repeated as long as a pass leaves less than 1/sqrt(2) of any row's length. A
+    part smaller than the square root of the machine precision is made of rounding: such a row is left out.
 
     Args:
-        vector: (parameters,).
+        rows: (p, parameters), the most wanted first.
         basis: (m, parameters) orthonormal rows, m may be 0.
 
     Returns:
-        (parameters,) of norm 1, orthogonal to ``basis`` to machine precision, or None where nothing is left.
+        (at most p, parameters) of norm 1, orthogonal to ``basis`` and to each other to machine precision.
 
     Raises:
-        NonFiniteCurvature: ``vector`` holds NaN or infinity.
+        NonFiniteCurvature: ``rows`` holds NaN or infinity.
 
-    Source: Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt orthogonalization process"
-    (2005): twice is enough.
+    Source: Daniel, Gragg, Kaufman, Stewart, "Reorthogonalization and stable algorithms for updating the Gram-Schmidt QR
+    factorization" (1976), the criterion; Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt
+    orthogonalization process" (2005): twice is enough.
     """
+    units = [unit for row in rows if (unit := _unit(row)) is not None]
+    if not units:
+        return rows[:0]
+    result = torch.stack(units)  # a copy, that what follows may change in place
+    smallest = torch.finfo(result.dtype).eps ** 0.5
+    left = [1.0] * len(result)
+    while len(basis) or len(result) > 1:
+        if len(basis):
+            result.addmm_(inner(result, basis).to(result.dtype), basis, alpha=-1)
+        lengths = []
+        for i, row in enumerate(result):
+            if i:
+                row -= (inner(row[None], result[:i]).to(row.dtype) @ result[:i])[0]
+            lengths.append(norm(row))
+            left[i] *= lengths[i]
+            row /= lengths[i] if left[i] >= smallest else math.inf
+        kept = [i for i, part in enumerate(left) if part >= smallest]
+        if len(kept) < len(result):
+            result, left = result[kept], [left[i] for i in kept]
+        if all(lengths[i] > _MUCH for i in kept):  # its rounding, over what is left, is all that may be wrong
+            break
+    return result
+
+
+def _unit(vector: Float[Tensor, " parameters"]) -> Float[Tensor, " parameters"] | None:
+    """Return the vector with length 1, None for a vector of zeros."""
     length = norm(vector)
     if length == 0:
         return None
@@ -108,19 +137,7 @@ def orthonormalized(
         length = norm(vector)
         if not math.isfinite(length):
             raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
-    vector = vector / length  # a copy, that what follows may change in place
-    smallest = torch.finfo(vector.dtype).eps ** 0.5
-    left = 1.0
-    while len(basis):
-        vector -= (inner(vector[None], basis).to(vector.dtype) @ basis)[0]
-        length = norm(vector)
-        left *= length
-        if left < smallest:
-            return None
-        vector /= length
-        if length > 0.99:  # this pass found next to nothing to take away: its own rounding is all that is left
-            break
-    return vector
+    return vector / length
 
 
 class Rows:
@@ -162,4 +179,4 @@ class Rows:
 
 def random_vector(size: int, generator: torch.Generator, like: Tensor) -> Float[Tensor, " parameters"]:
     """Return standard normal numbers drawn on the CPU, so that every device and dtype starts alike."""
-    return torch.randn(size, generator=generator, dtype=torch.float64).to(like)
+    return torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(like)

@@ -59,7 +59,7 @@ class CurvatureTracker:
         self.max_products = integer("max_products", max_products, minimum=k + guards)
         self.capacity = integer("capacity", capacity, minimum=0)
         self.caution = real("caution", caution, minimum=0)
-        self._generator = torch.Generator().manual_seed(integer("seed", seed, minimum=0))
+        self._generator = torch.Generator("cpu").manual_seed(integer("seed", seed, minimum=0))
         self._memories: list[SpectralMemory] = []  # of the last probe, and of the one before
         self._lag = 1
 
@@ -83,6 +83,9 @@ class CurvatureTracker:
             NonFiniteCurvature: a product was not finite; the tracker stays as it was.
         """
         start = self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None
+        if start is not None and start.vectors.shape[1] != operator.size:
+            rule = f"the tracker follows {start.vectors.shape[1]} parameters; for others take a new one"
+            raise InvalidInput("operator", f"of size {operator.size}", rule)
         random = self._generator.get_state()
         try:
             if scout is None or start is None:
