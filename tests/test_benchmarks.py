@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("critical_sharpness", "logging_cost", "missed_eigenvalues", "update_cosines")
+SCRIPTS = ("cold_start", "critical_sharpness", "logging_cost", "missed_eigenvalues", "update_cosines")
 
 
 @pytest.fixture(autouse=True)
