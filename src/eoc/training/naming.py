@@ -13,7 +13,7 @@ from eoc.tracking.wandb_log import WandbLog
 
 # Overrides that config.name tells already, and groups that do not change what is trained.
 NAMED = {"model", "model.depth", "model.width", "model.growth", "schedule", "dataset", "seed", "name"}
-SILENT = ("logger", "hydra", "paths", "callbacks", "sweep", "ckpt_path", "objective")
+SILENT = ("experiment", "logger", "hydra", "paths", "callbacks", "sweep", "ckpt_path", "objective")
 LONGEST = 128  # characters that W&B shows
 
 
@@ -24,10 +24,15 @@ def describe(loggers: list[Logger], config: DictConfig) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLog):
             if logger.settings["name"] == config.name:
-                hydra = HydraConfig.get()
-                job = Path(config.paths.run).name if hydra.mode == RunMode.MULTIRUN else ""
-                logger.settings["name"] = label(config.name, list(hydra.overrides.task), job)
+                logger.settings["name"] = full_name(config)
             logger.settings["group"] = logger.settings["group"] or sweep_name(config)
+
+
+def full_name(config: DictConfig) -> str:
+    """Return ``config.name`` with the settings of this run's command line, or of this job, that it leaves out."""
+    hydra = HydraConfig.get()
+    job = Path(config.paths.run).name if hydra.mode == RunMode.MULTIRUN else ""
+    return label(config.name, list(hydra.overrides.task), job)
 
 
 def label(name: str, overrides: list[str], job: str = "") -> str:

@@ -32,7 +32,7 @@ from eoc.training.callbacks.requeued import Requeued
 from eoc.training.checks import check_folder, check_objective, check_settings
 from eoc.training.identity import identity
 from eoc.training.memory import give_memory_back, keep_freed_memory, set_apart
-from eoc.training.naming import describe
+from eoc.training.naming import describe, full_name
 from eoc.training.past import (
     KEPT_IN,
     ToldToEnd,
@@ -177,7 +177,7 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
                 logger.log_summary({key: summary[key] for key in ("status", "parameters", "stability_limit")})
         if trainer.is_global_zero:
             write_json(folder / SUMMARY, summary)
-            print(line(summary, config.name, folder) if in_sweep() else table(summary, folder), flush=True)
+            print(line(summary, full_name(config), folder) if in_sweep() else table(summary, folder), flush=True)
         failed = False
     finally:
         for logger in loggers:

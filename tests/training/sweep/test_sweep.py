@@ -251,6 +251,15 @@ def test_cells_with_equal_settings_are_one_job(sweep, tmp_path):
     assert len(folders(tmp_path)) == 1
 
 
+def test_a_jobs_line_tells_the_settings_that_vary(sweep):
+    _, out, _ = sweep("schedule.kappa=1.5,2.25", "seed=3")
+    lines = [text for text in out.splitlines() if ": completed, " in text]
+    assert [name.partition(": completed")[0].partition("digits-s3 ")[2].split()[-1] for name in lines] == [
+        "schedule.kappa=1.5",
+        "schedule.kappa=2.25",
+    ]
+
+
 def test_diverged_runs_are_results(sweep):
     code, out, _ = sweep("schedule=constant", "schedule.rate=0.1,1e9")
     assert code == 0
