@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from eoc.errors import InvalidInput
 from eoc.model import Activation, parse_activation
 
-FAMILY = [(0.5, 0.5), (0.0, 1.0), (0.505, 0.495), (0.3, -0.8), (2.0, 0.0), (0.0, 3.0)]
+FAMILY = [(0.5, 0.5), (0.0, 1.0), (0.505, 0.495), (0.3, -0.8), (2.0, 0.0), (0.0, 3.0), (0.8, 0.8), (1.0, 1.0)]
 
 
 @pytest.mark.parametrize(

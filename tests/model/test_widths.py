@@ -39,6 +39,12 @@ def test_inverse_width_sum_reaches_its_bound():
     assert inverse_width_sum(hidden_widths(depth, width, 2)) == pytest.approx(bound, rel=1e-5)
 
 
+def test_the_last_layer_may_be_as_wide_as_the_limit():
+    assert hidden_widths(3, 10**6, 9.96)[-1] == round(10**6 * 2**9.96) < 10**9  # 996 million
+    with pytest.raises(InvalidInput, match=r"^growth=9.97 .* over 1,000,000,000 units"):
+        hidden_widths(3, 10**6, 9.97)  # 1,003 million
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -180,6 +180,7 @@ COSINE = {"rate": 1.0, "unit": "absolute", "total_steps": 100}
         (Geometric, {"smoothing": 0}, "smoothing"),
         (Geometric, {"min_rate": 0.0}, "min_rate"),
         (Geometric, {"max_rate": -1.0}, "max_rate"),
+        (Geometric, {"max_rate": 0.0}, "max_rate"),
         (Geometric, {"min_rate": 2.0, "max_rate": 1.0}, "max_rate"),
         (Geometric, {"cooldown": 1.5, "total_steps": 100}, "cooldown"),
         (Geometric, {"cooldown": -0.1, "total_steps": 100}, "cooldown"),

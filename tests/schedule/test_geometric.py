@@ -37,6 +37,7 @@ def test_the_sharpness_is_held_between_probes() -> None:
         assert schedule.needs_sharpness(t) == (t % 3 == 0)
         if t % 3 == 0:
             schedule.tell(t, sharpness=1.0 + t)
+            assert schedule.needs_sharpness(t)  # who asks behind `tell` learns that it was wanted
         rates.append(schedule.rate(t))
     assert rates == [2.0] * 3 + [0.5] * 3 + [2.0 / 7.0] * 3
 
@@ -93,6 +94,9 @@ def test_the_bounds_hold() -> None:
         schedule.tell(t, sharpness=sharpness)
         rates.append(schedule.rate(t))
     assert rates == [2.0, 2.0, 1.0, 0.5]
+    fixed = Geometric(kappa=2.0, min_rate=0.3, max_rate=0.3)
+    fixed.tell(0, sharpness=1.0)
+    assert fixed.rate(0) == 0.3
 
 
 def test_a_later_sharpness_that_is_not_positive_leaves_the_rate() -> None:
@@ -122,6 +126,8 @@ def test_a_cooldown_of_the_whole_run_and_of_none_of_it() -> None:
     assert [none.kappa(t) for t in range(6)] == [2.0] * 6
     short = Geometric(kappa=2.0, cooldown=0.02, cooldown_kappa=1.0, total_steps=20)  # less than half a step is one
     assert [short.kappa(t) for t in range(20)] == [2.0] * 19 + [1.0]
+    rounded = Geometric(kappa=2.0, cooldown=0.29, cooldown_kappa=1.0, total_steps=100)  # 0.29 · 100 is just below 29
+    assert rounded.kappa(70) == 2.0 > rounded.kappa(71) == pytest.approx(2 - 1 / 29)
 
 
 def test_the_source_is_what_it_asks_for_and_one_of_two() -> None:
