@@ -124,6 +124,14 @@ def test_measuring_disturbs_nothing(probe):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_first_values_are_kept_where_the_network_writes_over_them():
+    hidden = [random(7, 4), random(7, 3)]
+    features = FeatureChange(lambda: hidden, torch.relu)
+    hidden[0] *= 2
+    hidden[1] *= -1
+    assert features.measure()[0].tolist() == pytest.approx([1, 2])
+
+
 def test_state_brings_the_first_values_back(probe):
     net, features = probe
     inputs = random(7, 5)

@@ -72,6 +72,21 @@ def test_a_readout_that_starts_at_zero_leaves_its_own_part_of_the_limit(paramete
     assert deviation(4096) < min(0.1, 0.4 * deviation(64))
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_the_deviation_is_relative_to_the_limit(scale):
+    network, inputs = net("nup"), sphere(4, 6)
+    limit = torch.kron(infinite_tangent_kernel(network, inputs), torch.eye(3, dtype=torch.float64))
+    assert kernel_deviation(scale * limit, network, inputs).item() == pytest.approx(abs(scale - 1))
+
+
+def test_the_kernel_is_there_where_gradients_are_off():
+    network, inputs = net(), sphere(4, 6).float()
+    with torch.no_grad():
+        kernel = tangent_kernel(network, inputs)
+    assert torch.equal(kernel, tangent_kernel(network, inputs))
+    assert not kernel.requires_grad
+
+
 @pytest.mark.parametrize("richness", [0.3, 3.0])
 def test_richness_leaves_the_limit(richness):
     inputs = sphere(4, 6)

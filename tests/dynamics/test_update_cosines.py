@@ -229,6 +229,15 @@ def test_state_of_the_very_start():
     assert second.cosines("previous")[0].item() == 1
 
 
+def test_a_step_that_was_begun_before_a_state_is_loaded_is_not_measured():
+    cosines = UpdateCosines([torch.zeros(2)], [1.0])
+    state = cosines.state_dict()
+    cosines.before_step()
+    cosines.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="before_step"):
+        cosines.after_step()
+
+
 def test_a_gap_in_the_following_forgets_the_last_update():
     cosines = UpdateCosines([torch.zeros(2)], [1.0])
     follow(cosines, [[1, 0]])
@@ -298,6 +307,19 @@ def test_a_step_is_measured_once():
     follow(cosines, [[1, 0]])
     with pytest.raises(RuntimeError, match="before_step"):
         cosines.after_step()
+    layers = UpdateCosines([torch.zeros(2), torch.zeros(2)], [1.0, 1.0])
+    layers.before_layer(0)
+    with pytest.raises(RuntimeError, match="before_step"):  # of the other layer nothing is known
+        layers.after_step()
+
+
+def test_a_step_begins_where_it_was_last_said_to():
+    cosines = UpdateCosines([torch.zeros(2)], [1.0])
+    cosines.before_step()
+    cosines.parameters[0] += 1  # nobody measured this
+    (geometry,) = follow(cosines, [[3, 4]])
+    assert geometry.update.item() == 25
+    assert geometry.cosines("cumulative")[0].item() == pytest.approx(7 / math.sqrt(50))
 
 
 def test_one_metric_factor_for_each_layer():

@@ -60,8 +60,36 @@ def test_loss_that_never_or_always_rises() -> None:
     theta = torch.ones(1, dtype=torch.float64, requires_grad=True)
     falling = critical_sharpness(lambda *_: theta.sum(), [theta], [torch.ones(1).double()], ZEROS, 1.0)
     rising = critical_sharpness(lambda *_: theta.sum(), [theta], [-torch.ones(1).double()], ZEROS, 1.0)
+    flat = critical_sharpness(lambda *_: 0 * theta.sum(), [theta], [torch.ones(1).double()], ZEROS, 1.0)
     assert (falling.value, falling.converged, falling.evaluations) == (0.0, False, 30)
     assert (rising.value, rising.converged) == (math.inf, False)
+    assert (flat.value, flat.converged) == (0.0, False)  # it does not rise: any step is allowed
+
+
+@pytest.mark.parametrize("budget", [2, 7, 30])
+def test_every_pass_is_counted(budget: int) -> None:
+    theta, passes = torch.ones(3, dtype=torch.float64, requires_grad=True), []
+
+    def loss(*_: torch.Tensor) -> torch.Tensor:
+        passes.append(1)
+        return 2 * theta @ theta
+
+    found = critical_sharpness(loss, [theta], [4 * theta.detach()], ZEROS, 1e-2, max_evaluations=budget)
+    assert found.evaluations == len(passes) <= budget
+    assert found.converged == (budget == 30)
+
+
+def test_weights_come_back_where_the_loss_fails() -> None:
+    theta = torch.ones(1, dtype=torch.float64, requires_grad=True)
+
+    def loss(*_: torch.Tensor) -> torch.Tensor:
+        if theta.item() != 1:
+            raise MemoryError
+        return theta.sum()
+
+    with pytest.raises(MemoryError):
+        critical_sharpness(loss, [theta], [torch.ones(1)], ZEROS, 1.0)
+    assert theta.item() == 1
 
 
 @pytest.mark.parametrize(

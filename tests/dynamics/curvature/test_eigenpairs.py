@@ -18,6 +18,7 @@ from dynamics.curvature.problems import (
     with_spectrum,
 )
 from eoc.dynamics.curvature import HessianOperator, NonFiniteCurvature, SpectralMemory, top_eigenpairs
+from eoc.dynamics.curvature.subspace import Rows
 from eoc.errors import InvalidInput
 
 
@@ -44,6 +45,7 @@ def test_known_spectra(name, k, dtype) -> None:
     found = top_eigenpairs(MatrixOperator(matrix), k, tolerance=1e-4, max_products=600)
     assert found.converged
     assert found.relative_bound <= 1e-4
+    assert found.relative_bound == pytest.approx(float(found.residuals.max() / found.values[0].abs()))
     errors = (found.values - values[:k]).abs()
     assert bool((errors <= 1e-4 * values[0].abs()).all())
     exact = found.vectors.double() @ matrix.double() - found.values[:, None] * found.vectors.double()
@@ -88,6 +90,23 @@ def test_guard_that_has_overtaken_is_returned() -> None:
     assert found.values.tolist() == pytest.approx([10.0], rel=1e-3)
 
 
+def test_a_guard_of_large_residual_is_improved_until_it_is_below() -> None:
+    # The start holds the second pair exactly, and of the first nine tenths, with a Ritz value below the second's.
+    axes = random_basis(200).T
+    start = torch.stack([axes[1], 0.9**0.5 * axes[0] + 0.1**0.5 * axes[100]])
+    found = top_eigenpairs(MatrixOperator(with_spectrum([10.0, 9.6, 7.0, *bulk(197)])), 1, start=start)
+    assert found.values.tolist() == pytest.approx([10.0], rel=1e-3)
+
+
+def test_a_memory_that_promises_too_much_is_forgotten_and_what_it_hid_is_found() -> None:
+    values, axes = [10.0, 9.0, 8.0, *bulk(197)], random_basis(200).T
+    rows = 0.95**0.5 * axes[1:3] + 0.05**0.5 * axes[100:102]  # nothing of the top, as their images
+    memory = SpectralMemory(rows, torch.tensor([20.0, 19.0], dtype=torch.float64))
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=memory)
+    assert found.values.tolist() == pytest.approx([10.0], rel=1e-3)
+    assert top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=memory, max_products=3).products == 3
+
+
 def test_caution_finds_what_a_guard_hides() -> None:
     # As met in a catapult: the start holds the second pair exactly, and the first as a small part of a guard whose
     # residual is small, since the gap is.
@@ -129,14 +148,32 @@ def test_spent_budget_is_said_and_its_bound_holds() -> None:
     assert (found.converged, found.products, operator.products) == (False, 12, 12)
     assert float((values - found.values[0]).abs().min()) <= float(found.residuals[0])
     assert found.relative_bound > 1e-8
+    for k, budget in ((3, 6), (3, 13), (4, 16)):  # no whole number of blocks
+        found = top_eigenpairs(MatrixOperator(with_spectrum(values)), k, tolerance=1e-8, max_products=budget)
+        assert (found.converged, found.products) == (False, budget)
 
 
-def test_restarts_keep_what_was_found() -> None:
-    # The basis holds 22 vectors: this takes several restarts.
+def test_residuals_within_the_tolerance_are_converged_though_the_budget_ended_the_search() -> None:
+    values = torch.linspace(1, 1.01, 50, dtype=torch.float64)
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, tolerance=0.1, max_products=2)
+    assert (found.converged, found.products) == (True, 2)
+
+
+@pytest.mark.parametrize("capacity", [0, 5])
+def test_as_many_pairs_are_remembered_as_was_said(capacity: int) -> None:
+    operator = MatrixOperator(with_spectrum(SPECTRA["separated"]))
+    assert len(top_eigenpairs(operator, 2, guards=1, capacity=capacity).memory.values) == 3 + capacity
+
+
+def test_restarts_keep_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The basis holds 2·2 + 16 vectors: this takes several restarts.
+    append, lengths = Rows.append, []
+    monkeypatch.setattr(Rows, "append", lambda self, rows: append(self, rows) or lengths.append(len(self)))
     values = torch.tensor([1.02, 1.01, *bulk(298, 0.0, 1.0)], dtype=torch.float64)
     found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, tolerance=1e-6, max_products=2000)
     assert found.converged
     assert found.products > 44
+    assert max(lengths) == 20
     assert found.values.tolist() == pytest.approx([1.02], rel=1e-9)
 
 

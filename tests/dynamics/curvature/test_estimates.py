@@ -23,6 +23,8 @@ def test_trace_of_few_outliers_is_nearly_exact_and_its_error_is_honest() -> None
     assert float(errors.abs().max()) < 0.05 * exact
     assert float(errors.square().mean().sqrt()) < 2 * float(spread.square().mean().sqrt())
     assert all(f.products == 45 for f in found)
+    operator = MatrixOperator(matrix)
+    assert [trace(operator, 45).products for _ in range(2)] == [45, 45]  # its own, whatever was spent before
 
 
 def test_trace_is_unbiased() -> None:

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from dynamics.curvature.problems import mse, network, small_problem
-from eoc.dynamics.curvature import GaussNewtonOperator, HessianOperator, TangentKernelOperator, top_eigenpairs
+from eoc.dynamics.curvature import (
+    GaussNewtonOperator,
+    HessianOperator,
+    NonFiniteCurvature,
+    TangentKernelOperator,
+    top_eigenpairs,
+)
 
 FACTORS, METRIC = (0.4, 0.6, 0.5), (0.5, 2.0, 7.0)
 FORWARD = network(torch.tanh, FACTORS)
@@ -51,6 +57,11 @@ def test_tangent_kernel_is_jacobian_times_its_transpose(sizes) -> None:
     operator = TangentKernelOperator(lambda a: FORWARD(weights, a), weights, batches, METRIC)
     assert operator.size == 23 * 3
     torch.testing.assert_close(dense(operator), J @ J.T / 23, rtol=1e-10, atol=1e-12)
+    assert operator.products == operator.size
+    with torch.no_grad():
+        weights[0][0, 0] = float("nan")
+    with pytest.raises(NonFiniteCurvature):
+        dense(operator)
 
 
 def test_kernel_and_gauss_newton_share_their_top_eigenvalues() -> None:
@@ -75,3 +86,38 @@ def test_a_linear_loss_has_no_curvature() -> None:
     zeros = torch.zeros(sum(w.numel() for w in weights), dtype=torch.float64).diag()
     linear = GaussNewtonOperator(lambda a: FORWARD(weights, a), lambda o, _: o.sum(), weights, [(x, y)])
     assert torch.equal(dense(linear), zeros)
+
+
+def test_the_sum_over_many_chunks_does_not_cost_digits() -> None:
+    x = torch.rand(2000, 1, generator=torch.Generator().manual_seed(0)) + 0.5
+    theta = torch.ones(1, 1, requires_grad=True)
+    kernel = TangentKernelOperator(lambda a: a @ theta, [theta], [(each, each) for each in x.split(1)])
+    found = kernel(torch.ones(1, 2000))[0].double()  # x·Σ_i x_i/n
+    torch.testing.assert_close(found, (x * x.double().mean())[:, 0].double(), rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(23, 3, 1), (69,)], ids=["several axes", "none"])
+def test_the_kernel_of_outputs_of_any_shape(shape) -> None:
+    weights, x, _ = small_problem()
+    inputs = x if len(shape) > 1 else x.repeat_interleave(3, 0)  # a network of one output, thrice as many examples
+    seen = []
+
+    def model(a: Tensor) -> Tensor:
+        seen.append(1)
+        outputs = FORWARD(weights, a)
+        return outputs.view(shape) if len(shape) > 1 else outputs[:, 0]
+
+    operator = TangentKernelOperator(model, weights, [(inputs, inputs)], METRIC)
+    assert operator.size == 69
+    J = jacobian(weights, inputs)
+    J, n = (J, 23) if len(shape) > 1 else (J[::3], 69)
+    torch.testing.assert_close(dense(operator), J @ J.T / n, rtol=1e-10, atol=1e-12)
+    assert torch.equal(dense(operator), dense(operator))
+    assert len(seen) == 2  # to learn the size, and for all products
+
+
+def test_gauss_newton_is_averaged_over_the_processes() -> None:
+    weights, x, y = small_problem()
+    arguments = (lambda a: FORWARD(weights, a), mse, weights, [(x, y)], METRIC)
+    halved = GaussNewtonOperator(*arguments, reduce=lambda products: products.mul_(0.5))
+    torch.testing.assert_close(dense(halved), 0.5 * dense(GaussNewtonOperator(*arguments)))

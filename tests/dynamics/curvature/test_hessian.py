@@ -172,7 +172,9 @@ def test_it_works_where_gradients_are_off(mode) -> None:
     with mode():
         fresh = HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)])
         inside = fresh(v)
+        gradient = HessianOperator(lambda a, b: mse(forward(weights, a), b), weights, [(x, y)]).gradient()
     assert torch.equal(inside, expected)
+    assert all(torch.equal(a, b) for a, b in zip(gradient, operator.gradient(), strict=True))
 
 
 def test_linear_and_unused_parts_have_no_curvature() -> None:
@@ -182,6 +184,7 @@ def test_linear_and_unused_parts_have_no_curvature() -> None:
     partial = HessianOperator(lambda *_: (used**2).sum(), [used, unused], [(zeros, zeros)])
     assert torch.equal(dense(linear), torch.zeros(5, 5))
     assert torch.equal(dense(partial), torch.diag(torch.tensor([2.0, 2.0, 0.0, 0.0, 0.0])))
+    assert [g.tolist() for g in partial.gradient()] == [[2.0, 2.0], [0.0, 0.0, 0.0]]
 
 
 def test_products_are_counted_and_reduced_in_place() -> None:
@@ -207,6 +210,12 @@ def test_non_finite_products_are_an_error(poison) -> None:
         operator(torch.ones(1, 3))
 
 
+def test_products_whose_sum_alone_overflows_are_finite() -> None:
+    theta, zeros = torch.zeros(3, requires_grad=True), torch.zeros(1, 1)
+    operator = HessianOperator(lambda *_: (1.5e38 * theta.square()).sum(), [theta], [(zeros, zeros)])
+    assert torch.equal(operator(torch.ones(1, 3)), torch.full((1, 3), 3e38))
+
+
 def test_bad_input_is_refused() -> None:
     theta, zeros = torch.ones(3, requires_grad=True), torch.zeros(1, 1)
     good = [(zeros, zeros)]
@@ -220,11 +229,13 @@ def test_bad_input_is_refused() -> None:
         ([theta], [(zeros[:0], zeros[:0])], None),
         ([theta, theta.detach().double().requires_grad_()], good, None),
         ([torch.ones(3)], good, None),
+        ([theta, torch.ones(3)], good, None),
         ([torch.ones(3, dtype=torch.bfloat16, requires_grad=True)], good, None),
         ([theta], good, [1.0, 1.0]),
         ([theta], good, [0.0]),
         ([theta], good, [float("nan")]),
         ([theta], good, [torch.tensor([1.0, -1.0, 1.0])]),
+        ([theta], good, [torch.tensor([1.0, float("inf"), 1.0])]),
     ]:
         with pytest.raises(InvalidInput):
             HessianOperator(loss, parameters, batches, metric)

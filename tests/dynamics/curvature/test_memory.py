@@ -9,7 +9,7 @@ from torch import Tensor
 from dynamics.curvature.problems import MatrixOperator, random_basis, with_spectrum
 from eoc.dynamics.curvature import CurvatureTracker, SpectralMemory, top_eigenpairs
 from eoc.dynamics.curvature.memory import Prediction
-from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized
+from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized, random_vector
 
 
 def setting() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -78,6 +78,22 @@ def test_right_memory_saves_products_and_a_wrong_one_does_no_harm() -> None:
         assert found.products <= most
 
 
+def test_from_a_memory_the_other_ends_are_found_as_well_as_the_largest() -> None:
+    values = torch.tensor([5.0, 4.9, 4.8, 4.7, *torch.linspace(-0.5, 0.5, 196).tolist()], dtype=torch.float64)
+    turn = 0.01 * torch.randn(200, 200, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    turn = torch.linalg.matrix_exp((turn - turn.T) / 2)
+    matrix = with_spectrum(values)
+    near = turn @ matrix @ turn.T
+    expected = top_eigenpairs(MatrixOperator(near), 2, start=top_eigenpairs(MatrixOperator(matrix), 2).memory)
+    assert expected.converged
+    for which, sign in [("smallest", -1), ("magnitude", -1), ("magnitude", 1)]:
+        memory = top_eigenpairs(MatrixOperator(sign * matrix), 2, which=which).memory
+        found = top_eigenpairs(MatrixOperator(sign * near), 2, which=which, start=memory)
+        torch.testing.assert_close(found.values, sign * expected.values)
+        assert found.products == expected.products
+        assert (sign * found.memory.values[:4]).tolist() == pytest.approx(values[:4].tolist(), rel=1e-2)
+
+
 @pytest.mark.parametrize(("k", "most"), [(1, 8), (3, 17), (5, 25)])
 def test_a_turning_cluster_is_followed_at_few_products(k: int, most: int) -> None:
     values = torch.cat([torch.linspace(5, 3, 12), torch.linspace(1, -1, 388)]).double()
@@ -103,12 +119,23 @@ def test_inner_products_are_accumulated_in_float64(dtype, size) -> None:
     assert bool(((inner(a, b) - exact).abs() <= 3e-8 * scale).all())
 
 
+def test_the_blocks_of_a_long_inner_product_are_summed_in_float64() -> None:
+    for seed in range(3):
+        long = torch.randn(1, 1 << 20, generator=torch.Generator().manual_seed(seed))
+        assert float(inner(long, long)) == pytest.approx(float(long.double().square().sum()), rel=8e-9)
+
+
 def test_orthonormalization_of_nearly_dependent_vectors() -> None:
     basis = random_basis(500).T[:5].float()
-    vector = basis[:1] + 1e-3 * torch.randn(1, 500, generator=torch.Generator().manual_seed(2))
-    unit = orthonormalized(vector, basis)
-    assert float((unit @ basis.T).abs().max()) < 1e-6
-    assert float(unit.norm()) == pytest.approx(1.0, abs=1e-6)
+    noise = torch.randn(1, 500, generator=torch.Generator().manual_seed(2))
+    for part in (1e-3, 2e-5):
+        vector = basis[:1] + part * noise
+        given = vector.clone()
+        unit = orthonormalized(vector, basis)
+        assert float((unit @ basis.T).abs().max()) < 1e-6
+        assert float(unit.norm()) == pytest.approx(1.0, abs=1e-6)
+        assert torch.equal(vector, given)
+    assert len(orthonormalized(basis[:1] + 1e-5 * noise, basis)) == 0  # 2e-4, below the root of float32's precision
     assert len(orthonormalized(basis[:1] + basis[3], basis)) == 0
     assert len(orthonormalized(torch.zeros(1, 500), basis)) == 0
 
@@ -131,6 +158,15 @@ def test_orthonormalization_of_several_vectors_at_once(m, dtype) -> None:
     missing = expected - both.T @ (both @ expected)
     assert float(missing.norm(dim=0).max()) < 2e4 * torch.finfo(dtype).eps  # the same span, through differences of 1e-3
     assert abs(float(found[0].double() @ expected[:, m])) == pytest.approx(1, abs=1e-5)  # the most wanted first
+
+
+def test_random_vectors_are_the_same_in_either_precision() -> None:
+    single, double = (
+        random_vector(5, torch.Generator().manual_seed(1), torch.empty(0, dtype=dtype))
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert torch.equal(single, double.float())
+    assert not torch.equal(single.double(), double)
 
 
 def test_rows_grow_and_keep_their_values() -> None:

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from dynamics.curvature.problems import mse, small_problem
-from eoc.dynamics.curvature import HessianOperator, LayerCurvature, critical_sharpness, top_eigenpairs
+from eoc.dynamics.curvature import (
+    CurvatureTracker,
+    GaussNewtonOperator,
+    HessianOperator,
+    LayerCurvature,
+    TangentKernelOperator,
+    critical_sharpness,
+    top_eigenpairs,
+)
+from eoc.errors import InvalidInput
 
 APPLY = HessianOperator._apply
 
@@ -47,6 +56,19 @@ def test_buffers_modes_and_random_state_are_put_back() -> None:
     assert all(buffer is buffers[name] for name, buffer in module.named_buffers())
 
 
+@pytest.mark.parametrize("kind", [GaussNewtonOperator, TangentKernelOperator])
+def test_the_other_operators_put_buffers_back_too(kind) -> None:
+    _, x, y = small_problem(dtype=torch.float32)
+    module = batch_normalized().train()
+    before, state = snapshot(module), torch.get_rng_state()
+    functions = (module, mse) if kind is GaussNewtonOperator else (module,)
+    operator = kind(*functions, list(module.parameters()), [(x[:12], y[:12]), (x[12:], y[12:])], module=module)
+    first = operator(torch.ones(1, operator.size))
+    assert torch.equal(operator(torch.ones(1, operator.size)), first)  # the same dropout masks every time
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
 def test_probe_between_forward_and_backward_leaves_the_step_alone() -> None:
     _, x, y = small_problem(dtype=torch.float32)
 
@@ -71,6 +93,14 @@ def test_gradient_comes_with_the_graph() -> None:
     expected = torch.autograd.grad(mse(module(x), y), list(module.parameters()))
     for found, exact in zip(operator.gradient(), expected, strict=True):
         torch.testing.assert_close(found, exact)
+        found.zero_()  # it is the caller's: the graph keeps its own
+    for found, exact in zip(operator.gradient(), expected, strict=True):
+        torch.testing.assert_close(found, exact)
+    halves = HessianOperator(
+        lambda a, b: mse(module(a), b), list(module.parameters()), [(x[:9], y[:9]), (x[9:], y[9:])]
+    )
+    with pytest.raises(InvalidInput, match=r"batches=2 .* a single chunk only"):
+        halves.gradient()  # and not that of the first
 
 
 def test_layers_are_the_diagonal_blocks() -> None:
@@ -88,6 +118,25 @@ def test_layers_are_the_diagonal_blocks() -> None:
     other = LayerCurvature({"first": [0, 1], "last": [4, 5]}, tolerance=1e-6, seed=3)
     other.load_state_dict(layers.state_dict())
     assert torch.equal(other.probe(operator)["last"].vectors, layers.probe(operator)["last"].vectors)
+
+
+def test_a_layers_probe_puts_buffers_back() -> None:
+    _, x, y = small_problem(dtype=torch.float32)
+    module = batch_normalized().train()
+    before, state = snapshot(module), torch.get_rng_state()
+    operator = HessianOperator(lambda a, b: mse(module(a), b), list(module.parameters()), [(x, y)], module=module)
+    LayerCurvature({"first": [0, 1], "last": [4, 5]}, max_products=8).probe(operator)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_every_layer_is_followed_as_it_was_said() -> None:
+    layers = LayerCurvature({"a": [0], "b": [1]}, tolerance=1e-2, guards=2, max_products=50, seed=3, caution=4.0)
+    expected = CurvatureTracker(1, 1e-2, 2, 50, 3, caution=4.0)
+    for tracker in layers.trackers.values():
+        for name in ("k", "tolerance", "guards", "max_products", "capacity", "caution"):
+            assert getattr(tracker, name) == getattr(expected, name)
+        assert torch.equal(tracker.state_dict()["generator"], expected.state_dict()["generator"])
 
 
 class Tripled(torch.autograd.Function):

@@ -15,7 +15,8 @@ from dynamics.curvature.problems import (
     small_problem,
     with_spectrum,
 )
-from eoc.dynamics.curvature import CurvatureTracker, HessianOperator, NonFiniteCurvature
+from eoc.dynamics.curvature import CurvatureTracker, Eigenpairs, HessianOperator, NonFiniteCurvature, top_eigenpairs
+from eoc.dynamics.curvature import tracker as tracker_room
 from eoc.errors import InvalidInput
 
 
@@ -163,6 +164,8 @@ def test_state_of_another_shape_is_refused() -> None:
     for state in [{}, good | {"values": []}, good | {"lag": 3}, good | {"vectors": [torch.ones(4)]}]:
         with pytest.raises(InvalidInput, match="state"):
             CurvatureTracker().load_state_dict(state)
+    with pytest.raises(InvalidInput, match="at most two blocks"):
+        CurvatureTracker().load_state_dict(good | {name: 3 * good[name] for name in ("vectors", "values")})
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,23 @@ def test_a_resumed_tracker_knows_the_period_and_the_random_state() -> None:
     away = MatrixOperator(-sides[0].matrix)  # nothing remembered helps: it starts cold, from random vectors
     assert torch.equal(resumed.probe(away).vectors, tracker.probe(away).vectors)
     assert torch.equal(resumed.state_dict()["generator"], tracker.state_dict()["generator"])
+
+
+def test_a_probe_and_a_scout_search_as_the_tracker_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, matrix = [], MatrixOperator(with_spectrum([3.0, 2.0, 1.0, *torch.linspace(0, 0.5, 30).tolist()]))
+    names = ("tolerance", "guards", "capacity", "caution")
+
+    def search(operator: MatrixOperator, k: int, **settings: object) -> Eigenpairs:
+        asked.append((k, *(settings.get(name) for name in names)))
+        return top_eigenpairs(operator, k, **settings)
+
+    monkeypatch.setattr(tracker_room, "top_eigenpairs", search)
+    for caution, scouts in ((1.5, 4.0), (6.0, 6.0)):
+        tracker = CurvatureTracker(2, 1e-4, guards=3, capacity=5, caution=caution)
+        tracker.probe(matrix)
+        tracker.probe(matrix, matrix)
+        assert asked == [(2, 1e-4, 3, 5, caution), (2, 1e-2, 3, 5, scouts), (2, 1e-4, 0, 8, None)]
+        asked.clear()
 
 
 def test_a_scouted_probe_stays_within_its_budget() -> None:
