@@ -85,6 +85,18 @@ def test_greyscale_and_size(tmp_path):
     assert torch.allclose(grey.test_inputs[grey.test_labels == 1], torch.ones(1, 4))
 
 
+def test_a_smaller_image_is_a_mean_of_the_pixels(tmp_path):
+    save(tmp_path / "0.png", pixels=np.array([[0, 200], [80, 120]], dtype=np.uint8))
+    assert image_folder._Decoder(tmp_path, 1, 1)([str(tmp_path / "0.png")]).tolist() == [[100]]
+
+
+def test_the_choice_does_not_depend_on_the_order_in_which_a_disk_lists_files(tree, monkeypatch):
+    first, scandir = images(root=tree[0], n_train=6), os.scandir
+    for order in (lambda each: each.name, lambda each: -ord(each.name[0])):
+        monkeypatch.setattr("os.scandir", lambda path, order=order: sorted(scandir(path), key=order))
+        assert torch.equal(images(root=tree[0], n_train=6).train_inputs, first.train_inputs)
+
+
 def refused(root, sentence, **arguments):
     with pytest.raises(InvalidInput, match=sentence) as caught:
         images(root=root, **arguments)
@@ -140,6 +152,9 @@ def test_classes_that_differ_or_are_empty_or_single(tree):
     root, _ = tree
     save(root / "test" / "d" / "0.png")
     assert refused(root, "the same classes, not differ in d") == "root"
+    (root / "test" / "b").rename(root / "b")
+    assert refused(root, "the same classes, not differ in b, d") == "root"  # as many of them
+    (root / "b").rename(root / "test" / "b")
     (root / "train" / "d").mkdir()
     (root / "train" / "d" / "page.html").write_text("<html>")
     assert refused(root, r"train/d has no image files: put some there \(.jpg") == "root"
@@ -157,6 +172,10 @@ def test_files_that_are_not_images(tree):
         assert refused(root, r"test/b/1.png is not an image, is damaged or cannot be opened") == "root"
     Image.fromarray(RNG.integers(0, 2**16, (4, 5), dtype=np.uint16)).save(victim)
     assert refused(root, r"test/b/1.png has more than 8 bits per channel: convert") == "root"
+    victim.unlink()
+    for kind in (np.int32, np.float32):
+        Image.fromarray(RNG.integers(0, 1000, (4, 5)).astype(kind)).save(victim.with_suffix(".tif"))
+        assert refused(root, r"test/b/1.tif has more than 8 bits per channel: convert") == "root"
 
 
 def test_sizes_that_differ_need_a_common_size(tree):

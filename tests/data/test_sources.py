@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import socket
 import struct
 import subprocess
 import sys
@@ -209,6 +210,28 @@ def test_mnist_downloads_silently_and_once(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_mnist_takes_the_next_mirror_and_waits_for_none_for_ever(tmp_path, monkeypatch):
+    archives = {f"{name}.gz": gzip.compress(content) for name, content in IDX.items()}
+    resources = [(name, hashlib.md5(archives[name]).hexdigest()) for name, _ in MNIST.resources]
+    monkeypatch.setattr(MNIST, "resources", resources)
+    monkeypatch.setattr(MNIST, "mirrors", ["https://gone.example/", "https://there.example/"])
+    before, waits = socket.getdefaulttimeout(), []
+
+    def urlopen(request, *_, **__):
+        waits.append(socket.getdefaulttimeout())
+        if "gone" in request.full_url or "slow" in request.full_url:
+            raise TimeoutError("timed out")
+        return Response(request.full_url, archives[request.full_url.rsplit("/", 1)[1]])
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    assert len(mnist(root=tmp_path / "one").train_labels) == 40
+    monkeypatch.setattr(MNIST, "mirrors", ["https://slow.example/"])
+    with pytest.raises(RunFailure, match=r"cannot be downloaded \(timed out\): connect"):
+        mnist(root=tmp_path / "two")
+    assert set(waits) == {30.0}
+    assert socket.getdefaulttimeout() == before
+
+
 def test_mnist_unpacks_archives_that_were_put_there(tmp_path, monkeypatch, requests):
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
@@ -278,6 +301,12 @@ def test_mnist_files_that_are_not_what_they_say(tmp_path, changed, sentence):
     assert str(caught.value).startswith(f"root={tmp_path} is not possible: ")
 
 
+def test_root_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    idx_folder(tmp_path / "data")
+    assert len(mnist(root="~/data").train_labels) == 40
+
+
 def test_root_that_is_a_file_or_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="it is a file"):
@@ -318,6 +347,12 @@ def test_cifar10_downloads_silently_and_once(tmp_path, monkeypatch, cifar, capfd
     assert torch.equal(cifar10(root=tmp_path / "new").train_inputs, first.train_inputs)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["cifar-10-batches-py"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_cifar10_replaces_a_damaged_archive(tmp_path, monkeypatch, cifar):
+    (tmp_path / CIFAR10.filename).write_bytes(cifar[0][:100])  # as a download that was cut off
+    serve(monkeypatch, {CIFAR10.filename: cifar[0]})
+    assert len(cifar10(root=tmp_path).train_labels) == 50
 
 
 def test_cifar10_never_opens_a_file_with_a_wrong_checksum(tmp_path, cifar):
