@@ -31,6 +31,13 @@ def test_normalize_agrees_with_numpy_in_any_unit_and_any_row_blocks(monkeypatch)
         assert torch.allclose(inputs.double().square().sum(1), torch.full((23,), 7.0).double(), atol=1e-5)
 
 
+def test_small_differences_of_large_values_are_kept():
+    rows = 1e4 + np.random.default_rng(0).random((23, 7))  # float32 holds them, and their mean, to 1e-3
+    centred = rows - rows.mean(0)
+    expected = centred / np.sqrt((centred**2).mean(1, keepdims=True))
+    assert np.allclose(normalize(*2 * (torch.from_numpy(rows),))[0].numpy(), expected, rtol=0, atol=1e-6)
+
+
 def test_test_examples_do_not_touch_the_training_inputs():
     train, test = torch.rand(9, 4), torch.rand(5, 4)
     assert torch.equal(normalize(train, test)[0], normalize(train, 100.0 * test)[0])

@@ -349,10 +349,13 @@ def test_cifar10_downloads_silently_and_once(tmp_path, monkeypatch, cifar, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_cifar10_replaces_a_damaged_archive(tmp_path, monkeypatch, cifar):
+def test_cifar10_replaces_what_is_damaged(tmp_path, monkeypatch, cifar):
     (tmp_path / CIFAR10.filename).write_bytes(cifar[0][:100])  # as a download that was cut off
     serve(monkeypatch, {CIFAR10.filename: cifar[0]})
     assert len(cifar10(root=tmp_path).train_labels) == 50
+    for damaged in ("data_batch_2", "test_batch", "batches.meta"):
+        (tmp_path / "cifar-10-batches-py" / damaged).write_bytes(b"")
+        assert len(cifar10(root=tmp_path).train_labels) == 50
 
 
 def test_cifar10_never_opens_a_file_with_a_wrong_checksum(tmp_path, cifar):
