@@ -143,6 +143,7 @@ def test_digits_null_is_the_rest(n_train, n_test, sizes):
         ({"target": "soft"}, r"target=soft .* one_hot, centered, plus_minus"),
         ({"batch_size": 0}, r"batch_size=0 .* at least 1"),
         ({"batch_size": 1001}, r"batch_size=1001 .* n_train is 1000, .* from 1 to 1000, or null for the full batch"),
+        ({"n_train": 50, "batch_size": 51}, r"batch_size=51 .* n_train is 50, .* from 1 to 50"),
     ],
 )
 def test_digits_refusals(arguments, sentence):
@@ -336,7 +337,9 @@ def test_cifar10_unpacks_its_archive(tmp_path, cifar, requests):
     test = test.reshape(10, 3, 32, 32).transpose(0, 2, 3, 1).reshape(10, 3072)
     expected = test / np.sqrt((test**2).mean(1, keepdims=True))
     assert np.allclose(data.test_inputs.numpy(), expected[data.test_labels], atol=1e-4)
-    assert torch.allclose(data.train_targets.sum(1), torch.zeros(50), atol=1e-6)
+    for targets in (data.train_targets, data.test_targets):
+        assert torch.allclose(targets.sum(1), torch.zeros(len(targets)), atol=1e-6)
+        assert torch.allclose(targets.amax(1), torch.tensor(0.9))
     assert requests == []
 
 
