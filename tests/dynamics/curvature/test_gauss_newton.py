@@ -116,6 +116,18 @@ def test_the_kernel_of_outputs_of_any_shape(shape) -> None:
     assert len(seen) == 2  # to learn the size, and for all products
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_kernel_is_there_where_gradients_are_off(mode) -> None:
+    weights, x, y = small_problem()
+
+    def kernel() -> TangentKernelOperator:
+        return TangentKernelOperator(lambda a: FORWARD(weights, a), weights, [(x, y)], METRIC)
+
+    with mode():
+        inside = dense(kernel())
+    assert torch.equal(inside, dense(kernel()))
+
+
 def test_gauss_newton_is_averaged_over_the_processes() -> None:
     weights, x, y = small_problem()
     arguments = (lambda a: FORWARD(weights, a), mse, weights, [(x, y)], METRIC)
