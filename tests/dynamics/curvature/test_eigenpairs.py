@@ -107,6 +107,17 @@ def test_a_memory_that_promises_too_much_is_forgotten_and_what_it_hid_is_found()
     assert top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=memory, max_products=3).products == 3
 
 
+@pytest.mark.parametrize("part", [0.0, 1e-3])
+def test_what_a_false_memory_of_exact_vectors_hides_is_found(part: float) -> None:
+    axes = random_basis(200).T
+    operator = MatrixOperator(with_spectrum([10.0, 9.0, 8.0, *torch.linspace(-0.5, 0.5, 197).tolist()]))
+    rows = torch.linalg.qr((axes[1:3] + part * axes[[0, 5]]).T)[0].T
+    memory = SpectralMemory(rows, torch.tensor([20.0, 19.0], dtype=torch.float64))
+    found = top_eigenpairs(operator, 1, start=memory)
+    assert found.converged
+    assert float(found.values[0]) == pytest.approx(10.0, abs=1e-5)
+
+
 def test_caution_finds_what_a_guard_hides() -> None:
     # As met in a catapult: the start holds the second pair exactly, and the first as a small part of a guard whose
     # residual is small, since the gap is.

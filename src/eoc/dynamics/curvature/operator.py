@@ -171,7 +171,8 @@ class ParameterOperator(ABC):
         return values if self.device.type == "cpu" else [torch.cat([value.flatten() for value in values])]
 
     def _built(self, batch: Batch) -> Any:
-        with torch.enable_grad(), undisturbed(self._module, self.device), exact_arithmetic(self.device):
+        kept, exact = undisturbed(self._module, self.device), exact_arithmetic(self.device)
+        with torch.inference_mode(False), torch.enable_grad(), kept, exact:
             return self._build(batch)
 
     def _apply_all(self, graph: Any, directions: list[list[Tensor]]) -> Iterator[Parts]:

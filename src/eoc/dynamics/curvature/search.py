@@ -74,6 +74,7 @@ class Search:
             for _ in range(min(self._block, room)):
                 self._extend(random_vector(self._operator.size, generator, self._U)[None])
             self._multiply()
+            self._block = self.dimension  # what it held may be exact, and no reason to look further by itself
         return not self._cold
 
     def _disappointed(self) -> bool:
