@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eoc.dynamics.features import FeatureChange, kernel_alignment, relative_change
+from eoc.errors import InvalidInput
 from eoc.model import MLP
 
 
@@ -144,3 +145,37 @@ def test_state_brings_the_first_values_back(probe):
     for ours, theirs in zip(restored.measure(), features.measure(), strict=True):
         assert torch.equal(ours, theirs)
         assert ours.any()
+
+
+def test_an_activation_that_works_in_place_leaves_what_is_kept_and_what_is_given():
+    hidden = [random(5, 7), random(5, 2)]
+    given = [h.clone() for h in hidden]
+    plain, in_place = (FeatureChange(lambda: hidden, torch.nn.ReLU(inplace=each)) for each in (False, True))
+    assert in_place.measure()[0].tolist() == [0.0, 0.0]
+    hidden[0].add_(random(5, 7, seed=1))
+    given[0].add_(random(5, 7, seed=1))
+    for ours, theirs in zip(in_place.measure(), plain.measure(), strict=True):
+        assert torch.equal(ours, theirs)
+    in_place.load_state_dict(in_place.state_dict())
+    assert torch.equal(in_place.measure()[0], plain.measure()[0])
+    assert all(torch.equal(h, h0) for h, h0 in zip(hidden, given, strict=True))
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_one_layer_has_no_hidden_one(layers):
+    with pytest.raises(InvalidInput, match=rf"^preactivations=\[{layers} layers\] .* at least two layers"):
+        FeatureChange(lambda: [random(5, 7)] * layers, torch.relu)
+
+
+def test_whatever_follows_the_examples_counts_as_units():
+    maps, others = random(6, 3, 4, 4), random(6, 5, 2, seed=1)  # channels and positions; steps of a sequence
+    flat = kernel_alignment(maps.flatten(1), others.flatten(1))
+    assert kernel_alignment(maps, others).item() == pytest.approx(flat.item(), rel=1e-14)
+    assert relative_change(2 * maps, maps).item() == pytest.approx(1)
+    hidden = [maps.clone(), random(6, 2)]
+    features = FeatureChange(lambda: hidden, torch.relu)
+    hidden[0].add_(random(6, 3, 4, 4, seed=2))
+    change, kernel = features.measure()
+    assert change[0].item() == pytest.approx((random(6, 3, 4, 4, seed=2).norm() / maps.norm()).item())
+    expected = 1 - kernel_alignment(maps.relu().flatten(1), hidden[0].relu().flatten(1))
+    assert kernel.item() == pytest.approx(expected.item(), abs=1e-14)
