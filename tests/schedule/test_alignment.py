@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from eoc.errors import RunFailure
+from eoc.errors import InvalidInput, RunFailure
 from eoc.schedule import Alignment
 
 
@@ -54,6 +54,15 @@ def test_a_cosine_counts_once() -> None:
     for _ in range(3):
         schedule.tell(1, cosine=1.0)
     assert schedule.rate(2) == math.e
+
+
+@pytest.mark.parametrize("cosine", [1.1, -1.00001, math.inf, -math.inf])
+def test_what_is_no_cosine_is_refused(cosine: float) -> None:
+    schedule = Alignment(1.0, "absolute", target=0.0, gain=1.0)
+    with pytest.raises(InvalidInput, match=rf"^cosine={cosine} is not possible: it must be in \[-1, 1\], or None"):
+        schedule.tell(0, cosine=cosine)
+    schedule.tell(0, cosine=1 + 1e-9)  # rounding
+    assert schedule.rate(1) == pytest.approx(math.e)
 
 
 def test_a_missing_cosine_is_an_error() -> None:

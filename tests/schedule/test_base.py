@@ -111,6 +111,65 @@ def test_a_state_from_before_units_and_sources_were_kept_goes_on() -> None:
     geometric = Geometric()
     geometric.load_state_dict({"rule": "Geometric", "probes": [5.0], "told_step": 3})
     assert geometric.rate(3) == 0.5
+    alignment = Alignment(rate=2.0)
+    old = {"rule": "Alignment", "initial_sharpness": 4.0, "current_rate": 3.0, "told_step": 2}
+    alignment.load_state_dict(old)
+    assert alignment.rate(3) == 0.75
+
+
+@pytest.mark.parametrize("name", ["geometric", "geometric smoothed", "alignment"])
+def test_a_second_run_with_the_same_object_is_refused(name: str) -> None:
+    schedule = BUILDERS[name]()
+    drive(schedule, range(10))
+    kept, last = schedule.state_dict(), schedule.state_dict()["told_step"]
+    again = rf"^The schedule is told of step 0, but has been told up to step {last}; a new run needs a new schedule"
+    with pytest.raises(RunFailure, match=again):
+        drive(schedule, range(10))
+    assert schedule.state_dict() == kept
+    if name == "alignment":
+        for cosine in (0.5, None):
+            with pytest.raises(RunFailure, match=r"step 3, but .* step 9; a new run"):
+                schedule.tell(3, cosine=cosine)
+    schedule.load_state_dict(BUILDERS[name]().state_dict())  # of a run that has not begun
+    assert drive(schedule, range(10)) == drive(BUILDERS[name](), range(10))
+
+
+@pytest.mark.parametrize("name", ["constant", "warmup", "cosine"])
+def test_a_rule_that_follows_the_clock_begins_again_at_step_0(name: str) -> None:
+    schedule = BUILDERS[name]()
+    schedule.tell(0, sharpness=100.0)
+    schedule.rate(0)
+    assert drive(schedule, range(30)) == drive(BUILDERS[name](), range(30))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_state_that_lacks_something_is_refused_and_changes_nothing(name: str) -> None:
+    schedule = BUILDERS[name]()
+    rates = drive(schedule, range(5))
+    whole = schedule.state_dict()
+    fresh = BUILDERS[name]()
+    for key in whole.keys() - {"rule", "unit", "source", "first_rate"}:
+        with pytest.raises(InvalidInput, match=rf"^state=.* it lacks {key}; give what state_dict\(\) returned\.$"):
+            fresh.load_state_dict({other: value for other, value in whole.items() if other != key})
+    assert drive(fresh, range(5)) == rates
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"probes": []}, r"^state=\{.*told up to step 3, it must hold a sharpness in probes"),
+        ({"probes": [0.0]}, "^state.probes=0.0 is not possible: it must be a finite number above 0"),
+        ({"probes": [2.0, math.nan]}, "^state.probes=nan"),
+        ({"told_step": None}, "^state.told_step=null"),
+        ({"told_step": -2}, "^state.told_step=-2"),
+    ],
+)
+def test_a_state_that_gives_no_rate_is_refused(change: dict[str, object], complaint: str) -> None:
+    geometric = Geometric()
+    with pytest.raises(InvalidInput, match=complaint):
+        geometric.load_state_dict({"rule": "Geometric", "probes": [5.0], "told_step": 3} | change)
+    geometric.tell(0, sharpness=5.0)
+    assert geometric.rate(0) == 0.5
 
 
 def test_settings_may_change_on_the_way() -> None:

@@ -7,9 +7,10 @@ import sys
 from typing import Any
 
 from eoc.errors import InvalidInput, real
-from eoc.schedule.base import Scaled, not_told
+from eoc.schedule.base import Scaled, already_told, not_told
 from eoc.schedule.bounds import bounds, clip
 
+ROUNDING = 1e-6  # by which a cosine may lie beyond 1
 LARGEST_EXPONENT = math.log(sys.float_info.max)  # beyond it exp has no value
 
 
@@ -71,10 +72,15 @@ class Alignment(Scaled):
             cosine: cos_t, in [−1, 1]; None or NaN where undefined.
 
         Raises:
-            RunFailure: if λ_0 was asked for and is not a finite number above 0.
+            InvalidInput: if the cosine is beyond ±1 by more than rounding.
+            RunFailure: if λ_0 was asked for and is not a finite number above 0, or if a later step has been told.
         """
+        if step < self._told_step:
+            raise already_told(step, self._told_step)
+        if cosine is not None and abs(cosine) > 1 + ROUNDING:
+            raise InvalidInput("cosine", cosine, "it must be in [-1, 1], or None or NaN where it is undefined")
         super().tell(step, sharpness=sharpness)
-        if (sharpness is not None and cosine is None) or step <= self._told_step:
+        if (sharpness is not None and cosine is None) or step == self._told_step:
             return
         self._told_step = step
         if cosine is not None and not math.isnan(cosine):

@@ -10,6 +10,7 @@ from eoc.errors import InvalidInput, RunFailure, choice, real
 
 UNITS = ("inverse_sharpness", "absolute")
 SOURCES = ("hessian", "critical")
+LATER = ("unit", "first_rate", "source")  # what states of before it was kept lack
 
 
 class Schedule(ABC):
@@ -47,7 +48,8 @@ class Schedule(ABC):
             cosine: cos_t of the update θ_{t+1} − θ_t with θ_t − θ_0, in [−1, 1]; None or NaN where undefined.
 
         Raises:
-            RunFailure: if a sharpness that was asked for gives no rate.
+            RunFailure: if a sharpness that was asked for gives no rate, or a rule that keeps what it is told has been
+                told of a later step.
         """
 
     @abstractmethod
@@ -72,7 +74,7 @@ class Schedule(ABC):
             state: the saved state of a rule of the same class; its settings may differ.
 
         Raises:
-            InvalidInput: if it is the state of another rule, or has no meaning under these settings.
+            InvalidInput: if it is the state of another rule, lacks something, or has no meaning under these settings.
         """
         own = type(self).__name__
         saved = state.get("rule")
@@ -82,7 +84,11 @@ class Schedule(ABC):
                 saved,
                 f"this run uses {own}; continue with the schedule the checkpoint was written with",
             )
-        self._restore({name: state[name] for name in self._measured() if name in state})
+        kept = self._measured()
+        lacking = [name for name in kept if name not in state and name not in LATER]
+        if lacking:
+            raise InvalidInput("state", state, f"it lacks {', '.join(lacking)}; give what state_dict() returned")
+        self._restore({name: state[name] for name in kept if name in state})
 
     @abstractmethod
     def _measured(self) -> dict[str, Any]: ...
@@ -208,4 +214,17 @@ def not_told(what: str, measured_at: int, step: int) -> RunFailure:
     return RunFailure(
         f"The learning rate of step {step} needs the {what} of step {measured_at}, which nobody has told the "
         f"schedule: call tell({measured_at}, {what}=...) first."
+    )
+
+
+def already_told(step: int, last: int) -> RunFailure:
+    """Return the complaint that ``tell`` goes back in time, as it does when one schedule is used for a second run.
+
+    Args:
+        step: the step that was told.
+        last: the last one before.
+    """
+    return RunFailure(
+        f"The schedule is told of step {step}, but has been told up to step {last}; a new run needs a new schedule "
+        "(or load its state)."
     )

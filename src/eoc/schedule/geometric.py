@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eoc.errors import InvalidInput, choice, integer, real
-from eoc.schedule.base import SOURCES, Schedule, no_rate, not_told, usable_sharpness
+from eoc.errors import InvalidInput, choice, integer, real, under
+from eoc.schedule.base import SOURCES, Schedule, already_told, no_rate, not_told, usable_sharpness
 from eoc.schedule.bounds import bounds, clip
 
 
@@ -89,9 +89,14 @@ class Geometric(Schedule):
             cosine: ignored.
 
         Raises:
-            RunFailure: if λ_t is NaN or infinite, or if it is not above 0 and there is no usable one yet.
+            RunFailure: if λ_t is NaN or infinite, if it is not above 0 and there is no usable one yet, or if a later
+                step has been told.
         """
-        if sharpness is None or step <= self._told_step or not self.needs_sharpness(step):
+        if sharpness is None:
+            return
+        if step < self._told_step:
+            raise already_told(step, self._told_step)
+        if step == self._told_step or not self.needs_sharpness(step):
             return
         if usable_sharpness(sharpness, step):
             self._probes = [*self._probes, float(sharpness)][-self.smoothing :]
@@ -139,5 +144,9 @@ class Geometric(Schedule):
     def _restore(self, measured: dict[str, Any]) -> None:
         if measured.get("source", self.source) != self.source:
             return  # what was told is another quantity: the next step asks anew
-        self._probes = list(measured["probes"])[-self.smoothing :]
-        self._told_step = measured["told_step"]
+        with under("state"):
+            probes = [real("probes", probe, above=0.0) for probe in measured["probes"]]
+            told_step = integer("told_step", measured["told_step"], minimum=-1)
+        if told_step >= 0 and not probes:
+            raise InvalidInput("state", measured, f"told up to step {told_step}, it must hold a sharpness in probes")
+        self._probes, self._told_step = probes[-self.smoothing :], told_step
