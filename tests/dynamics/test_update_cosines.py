@@ -335,3 +335,112 @@ def test_no_more_is_taken_than_a_layer_needs(monkeypatch):
     cosines.parameters[0] += 1
     cosines.after_step()
     assert max(widths) == 3
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf, torch.ones(3), None])
+def test_a_metric_that_is_none(factor):
+    with pytest.raises(InvalidInput, match=r"^metric=.* it must be a finite number above 0\.$"):
+        UpdateCosines([torch.zeros(1), torch.zeros(1)], [1.0, factor])
+
+
+def test_no_layers():
+    with pytest.raises(InvalidInput, match=r"^parameters=\[\] .* at least one"):
+        UpdateCosines([], [])
+
+
+def test_parameters_and_metric_may_come_one_by_one():
+    layer = torch.nn.Linear(2, 1)
+    cosines = UpdateCosines(layer.parameters(), iter(torch.tensor([2.0, 8.0])))
+    for _ in range(2):
+        cosines.before_step()
+        with torch.no_grad():
+            layer.weight += 1
+            layer.bias -= 4
+        geometry = cosines.after_step()
+    assert geometry.over_all(geometry.update).item() == pytest.approx(2 / 2 + 16 / 8)
+    assert geometry.cosines("cumulative")[0].item() == pytest.approx(1)
+
+
+def test_a_kind_of_cosine_that_there_is_not():
+    (geometry,) = follow(UpdateCosines([torch.zeros(2)], [1.0]), [[1, 0]])
+    with pytest.raises(InvalidInput, match=r"^kind=cum is not possible: it must be one of cumulative, previous"):
+        geometry.cosines("cum")
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-85, 1.0, 1e80, 1e150])
+def test_updates_whose_products_float64_cannot_hold(size):
+    theta = torch.zeros(3, dtype=torch.float64)
+    cosines = UpdateCosines([theta], [1.0])
+    found = []
+    for update in ([1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [-2.0, 2.0, 0.0]):
+        cosines.before_step()
+        theta += size * torch.tensor(update, dtype=torch.float64)
+        geometry = cosines.after_step()
+        found.append([geometry.cosines(kind)[0].item() for kind in ("cumulative", "previous")])
+        assert geometry.cosines("cumulative")[1].item() == pytest.approx(found[-1][0], nan_ok=True)
+    # U = 0, (1, 0), (2, 1): −2/√(8·5)
+    assert found[1:] == [[pytest.approx(HALF_ROOT)] * 2, [pytest.approx(-1 / math.sqrt(10)), pytest.approx(0)]]
+
+
+def test_an_update_whose_square_float64_cannot_hold_is_undefined():
+    theta = torch.zeros(2, dtype=torch.float64)
+    cosines = UpdateCosines([theta], [1.0])
+    for update in ([1.0, 0.0], [0.0, 1e-170], [0.0, 3e-162], [0.0, 1.0]):
+        cosines.before_step()
+        theta += torch.tensor(update, dtype=torch.float64)
+        geometry = cosines.after_step()
+        assert all(value.isnan() for value in geometry.cosines("previous"))  # that of Δ_{t−1} in the end
+
+
+def test_a_state_says_which_layers_were_followed():
+    first, second = torch.zeros(2), torch.zeros(3)
+    cosines = UpdateCosines([first, second], [1.0, 1.0])
+    cosines.before_layer(1)
+    second += 1
+    cosines.after_layer(1)
+    file = io.BytesIO()
+    torch.save(cosines.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    assert state["last"][0] is None
+    restored = UpdateCosines([first, second], [1.0, 1.0])
+    restored.load_state_dict(state)
+    restored.before_step()
+    first += 1
+    second -= 1
+    geometry = restored.after_step()
+    previous, cumulative = (geometry.cosines(kind)[1] for kind in ("previous", "cumulative"))
+    assert previous.tolist() == [NAN, pytest.approx(-1)]
+    assert cumulative.tolist() == [NAN, pytest.approx(-1)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_states_of_before_unknown_layers_were_told_go_on(known):
+    points = [torch.full((2,), 3.0), torch.full((3,), 4.0)]
+    cosines = UpdateCosines(points, [1.0, 1.0])
+    last = [torch.full((2,), 2.0), torch.full((3,), 2.0)] if known else []
+    cosines.load_state_dict({"initial": [torch.zeros(2), torch.zeros(3)], "last": last})
+    cosines.before_step()
+    points[0] += 1
+    points[1] -= 1
+    geometry = cosines.after_step()
+    assert geometry.distance.tolist() == [18, 48]
+    assert geometry.cosines("previous")[1].tolist() == pytest.approx([1, -1] if known else [math.nan] * 2, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        ({}, r"^state=\[\] is not possible: it lacks initial, last\."),
+        ({"initial": [torch.ones(2, 3)]}, r"^state=\['initial'\] is not possible: it lacks last\."),
+        ({"initial": [torch.ones(3, 2)], "last": []}, r"^state=\[\(3, 2\)\] .* shapes of the layers, \[\(2, 3\)\]"),
+        ({"initial": [torch.ones(2, 3)] * 2, "last": []}, r"^state=\[\(2, 3\), \(2, 3\)\] .* the shapes of the layers"),
+        ({"initial": [torch.ones(2, 3)], "last": [torch.ones(2)]}, r"^state=\[\(2,\)\] .* the shapes of the layers"),
+        ({"initial": [torch.ones(2, 3)], "last": [None, None]}, r"^state=\[None, None\] .* the shapes of the layers"),
+    ],
+)
+def test_a_state_of_other_layers_is_refused(state, complaint):
+    cosines = UpdateCosines([torch.zeros(2, 3)], [1.0])
+    with pytest.raises(InvalidInput, match=complaint):
+        cosines.load_state_dict(state)
+    assert cosines.distance()[0].item() == 0

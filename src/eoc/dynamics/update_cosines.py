@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eoc.errors import InvalidInput
+from eoc.errors import InvalidInput, choice, real
+
+TINY = torch.finfo(torch.float64).tiny  # below it float64 has fewer digits
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,20 @@ class UpdateGeometry:
         Args:
             kind: ``cumulative`` for cos(Δ_t, U_t), ``previous`` for cos(Δ_t, Δ_{t−1}).
 
+        Raises:
+            InvalidInput: for another kind.
+
         Source: the paper (the cosine); its metric over layers is derived, see docs/theory.md.
         """
-        inner, other = {
+        kinds = {
             "cumulative": (self.cumulative, self.distance),
             "previous": (self.previous, self.previous_update),
-        }[kind]
-        over_all = _cosine(self.over_all(inner), self.over_all(self.update), self.over_all(other))
-        return over_all, _cosine(inner, self.update, other)
+        }
+        inner, other = kinds[choice("kind", kind, kinds)]
+        layers = torch.stack([inner, self.update, other])
+        over_all = (layers / self.metric).sum(dim=1, keepdim=True)
+        cosines = _cosine(*torch.cat([over_all, layers], dim=1).unbind())  # of all at once: few operations
+        return cosines[0], cosines[1:]
 
 
 class UpdateCosines:
@@ -67,18 +75,21 @@ class UpdateCosines:
 
     Args:
         parameters: the layers' weights θ, one tensor a layer; their present values become θ_0.
-        metric: g_k > 0 of each layer, in the same order.
+        metric: g_k of each layer, a finite number above 0, in the same order.
 
     Raises:
-        InvalidInput: if there is not one metric factor for each parameter.
+        InvalidInput: if there are no parameters, or not one metric factor above 0 for each.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], metric: Sequence[float]) -> None:
-        if len(parameters) != len(metric):
-            raise InvalidInput("metric", list(metric), f"it must have one factor for each of {len(parameters)} layers")
+    def __init__(self, parameters: Iterable[Tensor], metric: Iterable[float]) -> None:
         self.parameters = list(parameters)
-        device = self.parameters[0].device
-        self._metric = torch.tensor(list(metric), dtype=torch.float64, device=device)
+        if not self.parameters:
+            raise InvalidInput("parameters", [], "there must be at least one parameter tensor")
+        factors = [g.item() if isinstance(g, Tensor) and g.numel() == 1 else g for g in metric]
+        if len(factors) != len(self.parameters):
+            raise InvalidInput("metric", factors, f"it must have one factor for each of {len(self.parameters)} layers")
+        factors = [real("metric", factor, above=0.0) for factor in factors]
+        self._metric = torch.tensor(factors, dtype=torch.float64, device=self.parameters[0].device)
         self._initial = [parameter.detach().clone() for parameter in self.parameters]
         self._last: dict[int, Tensor] = {}  # θ_{t−1} by layer, where it is known
         self._before: dict[int, Tensor] = {}  # θ_t by layer, while the step is taken
@@ -137,15 +148,32 @@ class UpdateCosines:
         self._last = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return θ_0 and θ_{t−1} (empty where it is not known), to continue with the same values after a restart."""
-        return {"initial": self._initial, "last": [self._last[layer] for layer in sorted(self._last)]}
+        """Return θ_0 and θ_{t−1} (None where it is not known), to continue with the same values after a restart."""
+        return {"initial": self._initial, "last": [self._last.get(layer) for layer in range(len(self.parameters))]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned.
+
+        Raises:
+            InvalidInput: if it lacks something, or is of tensors of other shapes.
+        """
+        lacking = {"initial", "last"} - state.keys()
+        if lacking:
+            raise InvalidInput("state", sorted(state), f"it lacks {', '.join(sorted(lacking))}")
+        initial, last = state["initial"], state["last"] or [None] * len(self.parameters)  # older ones: empty for none
+        for tensors in (initial, last):
+            _expect_shapes(tensors, self.parameters)
         device = self.parameters[0].device
-        self._initial = [tensor.to(device) for tensor in state["initial"]]
-        self._last = {layer: tensor.to(device) for layer, tensor in enumerate(state["last"])}
+        self._initial = [tensor.to(device) for tensor in initial]
+        self._last = {layer: tensor.to(device) for layer, tensor in enumerate(last) if tensor is not None}
         self._before, self._products = {}, {}
+
+
+def _expect_shapes(tensors: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> None:
+    here = [tuple(tensor.shape) for tensor in parameters]
+    there = [None if tensor is None else tuple(tensor.shape) for tensor in tensors]
+    if len(there) != len(here) or any(found not in (None, shape) for found, shape in zip(there, here, strict=True)):
+        raise InvalidInput("state", there, f"its tensors must have the shapes of the layers, {here}")
 
 
 # Entries that are measured at once: what float64 needs of them stays in a core's cache, or is little beside a layer.
@@ -181,5 +209,7 @@ def _views(
 
 
 def _cosine(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """inner/√(first·second), NaN where a norm is zero or unknown."""
-    return inner / (first * second).sqrt()
+    """inner/√(first·second), NaN where a norm is unknown, zero, or so small that float64 does not hold its square."""
+    known = torch.minimum(first, second) >= TINY
+    # The roots apart, for the product of two squares may leave float64.
+    return torch.where(known, inner / (first.sqrt() * second.sqrt()), torch.nan)
