@@ -7,7 +7,9 @@ import torch
 from torch.func import functional_call, jacrev
 
 from eoc.data import digits
+from eoc.data.preprocessing import normalize
 from eoc.dynamics.tangent_kernel import infinite_tangent_kernel, kernel_deviation, tangent_kernel
+from eoc.errors import InvalidInput
 from eoc.model import MLP, PARAMETERIZATIONS
 from layerwise import sphere
 
@@ -122,3 +124,82 @@ def test_in_a_batch_later_layers_move_outputs_together_and_first_ones_hardly_do(
 def test_a_deep_limit_whose_correlations_round_beyond_one_is_finite():
     inputs = sphere(5, 6)
     assert infinite_tangent_kernel(net(depth=8, activation=[0.3, 0.7]), inputs).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_inputs_are_left_alone(dtype):
+    network, inputs = net().to(dtype), sphere(4, 6).to(dtype)
+    kept = inputs.clone()
+    kernel = tangent_kernel(network, inputs)
+    assert not inputs.requires_grad
+    assert torch.equal(inputs, kept)
+    inputs.numpy()  # which refuses a tensor that requires gradients
+    assert not kernel.requires_grad
+    followed = inputs.clone().requires_grad_()
+    assert torch.equal(tangent_kernel(network, followed), kernel)
+    assert followed.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_gradients_it_is_the_same(dtype):
+    inputs = sphere(4, 6).to(dtype)
+    kernel = tangent_kernel(net().to(dtype), inputs)
+    with torch.no_grad():
+        assert torch.equal(tangent_kernel(net().to(dtype), inputs), kernel)
+    with torch.inference_mode():
+        network, made_there = net().to(dtype), sphere(4, 6).to(dtype)
+        assert made_there.is_inference()
+        found = tangent_kernel(network, made_there)
+        deviation = kernel_deviation(found, network, made_there)
+    assert torch.equal(found, kernel)
+    assert torch.equal(tangent_kernel(network, made_there), kernel)
+    assert deviation.item() == kernel_deviation(kernel, net().to(dtype), inputs).item()
+
+
+@pytest.mark.parametrize("square", [2.0, 0.99, 1.002, 1e-12, math.nan])
+def test_the_limit_is_that_of_inputs_on_the_sphere(square):
+    inputs = sphere(4, 6)
+    inputs[2] *= math.sqrt(square)
+    complaint = rf"^inputs=‖x‖² = {square:.4g}·m_0 is not possible: .* with ‖x‖² = m_0, which is 6, or x = 0; scale"
+    for asked in (infinite_tangent_kernel, lambda *given: kernel_deviation(torch.eye(12).double(), *given)):
+        with pytest.raises(InvalidInput, match=complaint):
+            asked(net(), inputs)
+
+
+def test_rounding_leaves_inputs_on_the_sphere():
+    inputs = sphere(4, 6)
+    kernel = infinite_tangent_kernel(net(), inputs)
+    torch.testing.assert_close(infinite_tangent_kernel(net(), inputs * 1.0004), kernel, rtol=2e-2, atol=1e-3)
+    data = digits()
+    ntp = MLP(64, 10, parameterization="ntp", depth=3, width=4, growth=0.0)
+    for images in (data.train_inputs, data.test_inputs.half()):
+        kernel = infinite_tangent_kernel(ntp, images)
+        torch.testing.assert_close(kernel.diagonal(), torch.full_like(kernel[0], 3.0), rtol=0.03, atol=0.0)
+
+
+@pytest.mark.parametrize("readout_init", ["normal", "zero"])
+def test_an_input_of_zero_has_no_kernel(readout_init):
+    # An example that is the mean of all stays zero in preprocessing. Its h_k and with them its gradients are zero.
+    inputs = sphere(4, 6)
+    inputs[1] = 0.0
+    network = net(width=2048, growth=0.0, readout_init=readout_init)
+    others = torch.tensor([0, 2, 3])
+    limit = infinite_tangent_kernel(network, inputs)
+    assert not limit[1].any()
+    assert not limit[:, 1].any()
+    torch.testing.assert_close(limit[others][:, others], infinite_tangent_kernel(network, inputs[others]))
+    kernel = tangent_kernel(network, inputs)
+    assert not kernel[3:6].any()
+    assert kernel_deviation(kernel, network, inputs).item() < 0.12
+
+
+@pytest.mark.parametrize("dim", [784, 3072])  # MNIST, CIFAR-10
+def test_what_preprocessing_makes_is_allowed(dim):
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randint(0, 128, (dim,), generator=generator)
+    apart = torch.randint(0, 128, (20, dim), generator=generator)
+    train, test = normalize(torch.cat([mean + apart, mean - apart, mean[None]]), 2 * apart)
+    network = MLP(dim, 2, parameterization="nup", depth=3, width=4, growth=0.0)
+    limit = infinite_tangent_kernel(network, train)
+    assert limit.diagonal().tolist() == pytest.approx([1.5] * 40 + [0.0], rel=0.01)  # l/(l − 1)
+    assert infinite_tangent_kernel(network, test).diagonal().tolist() == pytest.approx([1.5] * 20, rel=0.01)
