@@ -132,6 +132,20 @@ def test_refusals(change, complaint):
     assert str(caught.value).startswith(complaint)
 
 
+@pytest.mark.parametrize("name", ["fan_in", "fan_out", "readout_fan_in", "hidden_layers", "depth"])
+@pytest.mark.parametrize("value", [0, -4, 2.5, True, None])
+def test_sizes_that_are_none(name, value):
+    sizes = {"gain": 1.0, "fan_in": 4, "fan_out": 5, "readout_fan_in": 6, "hidden_layers": 1, "depth": 2}
+    with pytest.raises(InvalidInput, match=rf"^{name}=.* is not possible: it must be an integer of at least 1\.$"):
+        Sizes(**sizes | {name: value})
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, math.inf, math.nan])
+def test_a_gain_that_is_none(gain):
+    with pytest.raises(InvalidInput, match=rf"^gain={gain} is not possible: it must be a finite number above 0\.$"):
+        Sizes(gain, 4, 5, 6, 1, 2)
+
+
 SYMBOLS = {
     "gain": r"\sigma",
     "fan_in": "m_{k-1}",

@@ -3,6 +3,14 @@
 A layer computes h = c·A·x with entries of A drawn from N(0, 1), and gradient descent moves A with rate η·g.
 A row says how c (``forward``) and g (``rate``) of a layer depend on its role and on fan sizes; it knows of no
 particular network, so that any architecture with input, hidden and readout layers can use it.
+
+A convolution with windows k×k has fan_in = in_channels·k², the terms of a sum, and fan_out = out_channels: by torch's
+out_channels·k² mup's hidden K_k (docs/theory.md) would be k² times as large, above the readout's. m_L counts what the
+readout reads: channels of pooled maps, channels·positions of flattened ones. Measured (ReLU, 3×3, 3 to 8 layers, one
+image of 8×8: digits, noise): E h² stays where windows wrap around; zero padding leaves a third to two thirds after 7
+layers. Flattened, nup's K_k are equal within a factor of 1.5, while mup's readout has as many times the others' as
+there are positions. Pooled, K_k rises with k, 7- to 27-fold: pooling averages out what differs between positions. Not
+covered: biases, norms, embeddings (a one-hot x has ‖x‖² = 1, not fan_in).
 """
 
 from __future__ import annotations
@@ -12,7 +20,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from eoc.errors import InvalidInput, choice, real
+from eoc.errors import InvalidInput, choice, integer, real
 
 INPUT, HIDDEN, READOUT = ROLES = ("input", "hidden", "readout")
 
@@ -28,6 +36,9 @@ class Sizes:
         readout_fan_in: m_L, width of the last hidden layer.
         hidden_layers: l−1, the number of layers that end in an activation.
         depth: l, the number of linear layers.
+
+    Raises:
+        InvalidInput: if the gain is not a number above 0, or one of the others not an integer of at least 1.
     """
 
     gain: float
@@ -36,6 +47,11 @@ class Sizes:
     readout_fan_in: int
     hidden_layers: int
     depth: int
+
+    def __post_init__(self) -> None:
+        real("gain", self.gain, above=0.0)
+        for name in ("fan_in", "fan_out", "readout_fan_in", "hidden_layers", "depth"):
+            integer(name, getattr(self, name), minimum=1)
 
 
 @dataclass(frozen=True)
