@@ -68,7 +68,7 @@ def test_smoothed_density_integrates_to_one_and_stands_where_the_eigenvalues_are
 
 def test_of_curvature_at_the_end_of_the_range_both_are_right_or_an_error() -> None:
     class Diagonal:
-        size, dtype, device, products = 5000, torch.float32, torch.device("cpu"), 0
+        size, dtype, device, products = 100_000, torch.float32, torch.device("cpu"), 0
         largest = 1.0
 
         def __call__(self, vectors: Tensor) -> Tensor:

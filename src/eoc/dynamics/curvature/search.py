@@ -74,7 +74,6 @@ class Search:
             for _ in range(min(self._block, room)):
                 self._extend(random_vector(self._operator.size, generator, self._U)[None])
             self._multiply()
-            self._block = self.dimension  # what it held may be exact, and no reason to look further by itself
         return not self._cold
 
     def _disappointed(self) -> bool:
@@ -126,14 +125,15 @@ class Search:
             return wanted
         self._compute_residuals(self._block)
         lowest = self.values[self._k - 1]
+        norms = self.norms[: self._block]
         if self._caution or self._cold:
-            reach = self.norms * (max(self._caution, 1.0) if self._cold else self._caution)
+            reach = norms * (max(self._caution, 1.0) if self._cold else self._caution)
         else:
-            reach = self.norms.square() / (lowest.abs() / 2).clamp(min=limit)
+            reach = norms.square() / (lowest.abs() / 2).clamp(min=limit)
         highest = self._rank(self.values[: self._block]) + reach
         slack = limit if self._cold else 0.0
         above = highest > self._rank(lowest) + slack
-        loose = [j for j in range(self._k, self._block) if self.norms[j] > limit and above[j]]
+        loose = [j for j in range(self._k, self._block) if norms[j] > limit and above[j]]
         return loose or self._rising()
 
     def _rising(self) -> list[int]:
@@ -160,9 +160,16 @@ class Search:
         return float(self.norms[: self._k].max()) <= 2 * float(noise)
 
     def unexplored(self) -> list[int]:
-        """Return the indices of all pairs of the block whose residuals are more than rounding."""
-        self._compute_residuals(self._block)
-        return [i for i, norm in enumerate(self.norms.tolist()) if norm > self._limit(0.0)]
+        """Return the indices of the pairs of the block whose residuals are more than rounding, or else of the others.
+
+        The block may be exact and hide what is above it: vectors of a memory that is forgotten.
+        """
+        for count in (self._block, self.dimension):
+            self._compute_residuals(count)
+            found = [i for i, norm in enumerate(self.norms.tolist()) if norm > self._limit(0.0)]
+            if found:
+                break
+        return found[: self._block]
 
     def expand(self, pairs: list[int]) -> bool:
         """Add a direction for each of the given pairs to the basis; return whether anything was new."""

@@ -12,6 +12,7 @@ from eoc.dynamics.curvature.operator import NonFiniteCurvature
 
 _BLOCK = 1024  # entries summed in the vectors' own precision before float64 takes over
 _PIECE = 8192  # entries, of some thirty rows, that fit a core's cache
+_FEW = 1 << 16  # entries up to which a CPU converts them all faster than it makes blocks
 _MUCH = 0.5**0.5  # of a row's length: what a pass of Gram-Schmidt must leave for it to be the last
 _SMALL = 1 << 24  # entries up to which a GPU takes longer to be told what to do than to do it
 
@@ -29,7 +30,7 @@ def inner(a: Float[Tensor, "i parameters"], b: Float[Tensor, "j parameters"]) ->
     Returns:
         (i, j), float64, on the rows' device.
     """
-    if a.is_cuda and a.numel() + b.numel() <= _SMALL:
+    if a.numel() + b.numel() <= (_SMALL if a.is_cuda else _FEW):
         return a.double() @ b.double().T
     blocks = a.shape[1] // _BLOCK
     whole = blocks * _BLOCK
