@@ -118,6 +118,16 @@ def test_what_a_false_memory_of_exact_vectors_hides_is_found(part: float) -> Non
     assert float(found.values[0]) == pytest.approx(10.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("first", [0, 6])
+def test_what_many_exact_vectors_hide_or_not_is_found_through_restarts(first: int) -> None:
+    spectrum = torch.cat([torch.linspace(20, 9, 12), torch.linspace(-0.5, 0.5, 588)]).double()
+    axes, operator = random_basis(600).T, MatrixOperator(with_spectrum(spectrum))
+    memory = SpectralMemory(axes[first : first + 6], torch.linspace(60, 50, 6, dtype=torch.float64))
+    found = top_eigenpairs(operator, 5, start=memory)
+    assert found.converged
+    torch.testing.assert_close(found.values, spectrum[:5], rtol=1e-5, atol=0)
+
+
 def test_caution_finds_what_a_guard_hides() -> None:
     # As met in a catapult: the start holds the second pair exactly, and the first as a small part of a guard whose
     # residual is small, since the gap is.

@@ -50,7 +50,7 @@ class Search:
         if memory is not None:
             self._U, self._values = memory.vectors.to(like), memory.values
         self._C = self._D = self._T.new_zeros(0, len(self._U))
-        self.products = 0
+        self.products, self._forgot = 0, False
 
     @property
     def dimension(self) -> int:
@@ -69,7 +69,7 @@ class Search:
             # The memory is of another operator: forget it, and look for what it may have hidden.
             empty = self._T.new_zeros(self.dimension, 0)
             self._U, self._values, self._C, self._D = self._U[:0], self._values[:0], empty, empty
-            self._cold = True
+            self._cold = self._forgot = True
             room = min(max_products, self._operator.size) - self.dimension
             for _ in range(min(self._block, room)):
                 self._extend(random_vector(self._operator.size, generator, self._U)[None])
@@ -162,9 +162,9 @@ class Search:
     def unexplored(self) -> list[int]:
         """Return the indices of the pairs of the block whose residuals are more than rounding, or else of the others.
 
-        The block may be exact and hide what is above it: vectors of a memory that is forgotten.
+        Of the others behind a memory that was forgotten: its vectors may be exact, and hide what is above them.
         """
-        for count in (self._block, self.dimension):
+        for count in (self._block, self.dimension) if self._forgot else (self._block,):
             self._compute_residuals(count)
             found = [i for i, norm in enumerate(self.norms.tolist()) if norm > self._limit(0.0)]
             if found:
@@ -175,7 +175,7 @@ class Search:
         """Add a direction for each of the given pairs to the basis; return whether anything was new."""
         residuals = self._residuals[pairs]
         if self.dimension + len(pairs) > self._capacity:
-            self._restart(max(self._block, self._capacity - len(pairs) - 8))
+            self._restart(max(self._block, self._capacity - len(pairs) - 8, max(pairs) + 1))
         before = self.dimension
         self._extend(self._predicted(pairs, residuals))
         if self.dimension == before:  # predictions may lie in the basis; residuals do not
