@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,16 @@ def nameless(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: nameless(value) for key, value in node.items() if key not in ("id", "__id__")}
     return [nameless(item) for item in node] if isinstance(node, list) else node
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "eoc.tracking.dashboard"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as printing:
+        assert printing.stdout is not None
+        printing.stdout.close()
+        assert printing.stderr is not None
+        assert printing.stderr.read() == b""
+        assert printing.wait(60) == 0
 
 
 def test_an_account_gets_what_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -150,9 +151,11 @@ def main(words: list[str] | None = None) -> int:
             return 0
         text = json.dumps(specification(chosen.project, chosen.entity or "", chosen.name), indent=2, ensure_ascii=False)
         if chosen.save is None:
-            print(text)
+            print(text, flush=True)
         else:
             chosen.save.write_text(text + "\n", encoding="utf-8")
+    except BrokenPipeError:  # as with ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say at the end
     except (RunFailure, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
