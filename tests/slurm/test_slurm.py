@@ -122,8 +122,10 @@ def test_the_gpu_preset_gives_each_job_a_gpu_of_its_own(slurm, tmp_path):
 
 def test_a_job_whose_time_is_up_is_requeued_by_slurm_and_goes_on(slurm, tmp_path):
     sweep = tmp_path / "sweep"
-    time_up = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45", "hydra.launcher.max_num_timeout=50"]
-    long = ["trainer.max_steps=6000", "callbacks.checkpoint.every=500"]
+    # SLURM looks every 30 s, and signals as soon as less than 30 s and the delay are left: here 29 to 59 s after the
+    # start, when Python listens, and a look before the end. With a longer delay it may be at the start.
+    time_up = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1", "hydra.launcher.max_num_timeout=50"]
+    long = ["trainer.max_steps=9000", "callbacks.checkpoint.every=500"]
     words = command(sweep, *QUEUE, *time_up, *long, "seed=0")
     done = subprocess.run(words, env=slurm, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -131,6 +133,6 @@ def test_a_job_whose_time_is_up_is_requeued_by_slurm_and_goes_on(slurm, tmp_path
     assert "time-out" in logs.lower() or "timed-out" in logs.lower(), logs
     assert re.search(r"Going on from step \d+00 of", logs), logs
     (run,) = read_runs(sweep).to_dict("records")
-    assert (run["status"], run["steps"]) == ("completed", 6000)
+    assert (run["status"], run["steps"]) == ("completed", 9000)
     steps = read_metrics(folder_of(sweep, 0))["step"]
     assert steps == sorted(set(steps))
