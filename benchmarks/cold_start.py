@@ -10,11 +10,11 @@ the table of docs/curvature.md, and puts it there with ``--publish``.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections import defaultdict
 
 import torch
 from environment import environment
+from misses import counted, table
 from publication import publish
 
 from eoc.data import digits
@@ -24,7 +24,6 @@ from eoc.model import MLP, half_squared_error
 PAGE = "curvature.md"
 DEPTHS = (3, 5)
 SETTINGS = [(0, 1e-2), (0, 1e-3), (0, 1e-4), (1, 1e-2), (1, 1e-3), (2, 1e-2)]  # guards, tolerance
-MISS = 1e-3  # relative
 
 
 def measure(depth: int, seed: int) -> dict[tuple[int, float], tuple[float, int]]:
@@ -66,17 +65,7 @@ def main() -> None:
                 total[setting].append(row)
             if (seed + 1) % 100 == 0:
                 print(f"{depth} layers: {seed + 1} of {given.seeds} networks", flush=True)
-    lines = [
-        {
-            "guards": guards,
-            "tolerance": tolerance,
-            "products": statistics.mean(products for _, products in rows),
-            "probes": len(rows),
-            "missed": sum(abs(error) > MISS for error, _ in rows),
-            "worst": max(abs(error) for error, _ in rows),
-        }
-        for (guards, tolerance), rows in total.items()
-    ]
+    lines = [{"guards": guards, "tolerance": t, **counted(rows)} for (guards, t), rows in total.items()]
     result = {"depths": list(DEPTHS), "seeds": given.seeds, "rows": lines, "environment": environment()}
     print(tables(result)["cold_start"])
     if given.publish:
@@ -85,13 +74,8 @@ def main() -> None:
 
 def tables(result: dict) -> dict[str, str]:
     """As the page shows them."""
-    rows = [
-        f"| {row['guards']} | {row['tolerance']:.0e} | {row['products']:.1f} | {row['probes']} | {row['missed']} "
-        f"| {row['worst']:.1g} |"
-        for row in result["rows"]
-    ]
-    head = "| guards | tolerance | products: mean | networks | further off than 1e-3 | worst |"
-    return {"cold_start": "\n".join([head, "|---|---|---|---|---|---|", *rows])}
+    rows = [(f"{row['guards']}", f"{row['tolerance']:.0e}", row) for row in result["rows"]]
+    return {"cold_start": table(("guards", "tolerance"), "networks", rows)}
 
 
 if __name__ == "__main__":

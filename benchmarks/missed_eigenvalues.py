@@ -10,11 +10,11 @@ and puts it there with ``--publish``.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections import defaultdict
 
 import torch
 from environment import environment
+from misses import counted, table
 from publication import publish
 
 from eoc.data import digits
@@ -33,7 +33,6 @@ SETTINGS = {
     SCOUTED: {"tolerance": 1e-2},
     SCOUTED_2: {"tolerance": 1e-2, "guards": 2},
 }
-MISS = 1e-3  # relative: the tolerance of those without a scout
 
 
 def follow(kappa: float, seed: int, steps: int) -> dict[str, list[tuple[float, int]]]:
@@ -82,18 +81,7 @@ def main() -> None:
             for name, rows in follow(kappa, seed, given.steps).items():
                 total[name] += rows
             print(f"κ = {kappa:g}: {seed + 1} of {given.seeds} seeds", flush=True)
-        for name, rows in total.items():
-            errors = [abs(error) for error, _ in rows]
-            lines.append(
-                {
-                    "kappa": kappa,
-                    "tracker": name,
-                    "products": statistics.mean(products for _, products in rows),
-                    "probes": len(rows),
-                    "missed": sum(error > MISS for error in errors),
-                    "worst": max(errors),
-                }
-            )
+        lines += [{"kappa": kappa, "tracker": name, **counted(rows)} for name, rows in total.items()]
     result = {"steps": given.steps, "seeds": given.seeds, "rows": lines, "environment": environment()}
     print(tables(result)["missed_eigenvalues"])
     if given.publish:
@@ -102,13 +90,8 @@ def main() -> None:
 
 def tables(result: dict) -> dict[str, str]:
     """As the page shows them."""
-    rows = [
-        f"| {row['kappa']:g} | {row['tracker']} | {row['products']:.1f} | {row['probes']} | {row['missed']} "
-        f"| {row['worst']:.1g} |"
-        for row in result["rows"]
-    ]
-    head = "| κ | tracker | products: mean | probes | further off than 1e-3 | worst |"
-    return {"missed_eigenvalues": "\n".join([head, "|---|---|---|---|---|---|", *rows])}
+    rows = [(f"{row['kappa']:g}", row["tracker"], row) for row in result["rows"]]
+    return {"missed_eigenvalues": table(("κ", "tracker"), "probes", rows)}
 
 
 if __name__ == "__main__":

@@ -104,10 +104,10 @@ def orthonormalized(
     factorization" (1976), the criterion; Giraud, Langou, Rozloznik, "The loss of orthogonality in the Gram-Schmidt
     orthogonalization process" (2005): twice is enough.
     """
-    units = [unit for row in rows if (unit := _unit(row)) is not None]
-    if not units:
-        return rows[:0]
-    result = torch.stack(units)  # a copy, that what follows may change in place
+    given = [norm(row) for row in rows]
+    result = rows[[i for i, length in enumerate(given) if length != 0]]  # a copy, that what follows changes in place
+    for row, length in zip(result, filter(None, given), strict=True):
+        _normalize(row, length)
     smallest = torch.finfo(result.dtype).eps ** 0.5
     left = [1.0] * len(result)
     while len(basis) or len(result) > 1:
@@ -128,17 +128,14 @@ def orthonormalized(
     return result
 
 
-def _unit(vector: Float[Tensor, " parameters"]) -> Float[Tensor, " parameters"] | None:
-    """Return the vector with length 1, None for a vector of zeros."""
-    length = norm(vector)
-    if length == 0:
-        return None
+def _normalize(vector: Float[Tensor, " parameters"], length: float) -> None:
+    """Give a vector of this length, not 0, length 1 in place."""
     if not math.isfinite(length):  # squares overflow, or entries are not finite
-        vector = vector / vector.abs().max()
+        vector /= vector.abs().max()
         length = norm(vector)
         if not math.isfinite(length):
             raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
-    return vector / length
+    vector /= length
 
 
 class Rows:
