@@ -188,7 +188,9 @@ def test_an_autocast_around_the_probe_changes_nothing() -> None:
 
     def measured() -> list[float]:
         top = CurvatureTracker().probe(operator)
-        critical = critical_sharpness(lambda a, b: mse(FORWARD(weights, a), b), weights, direction, [(x, y)], 1.0)
+        critical = critical_sharpness(
+            lambda a, b: mse(FORWARD(weights, a), b), weights, direction, [(x, y)], 1.0, tolerance=1e-5
+        )
         density = spectral_density(operator, steps=10)
         return [float(top.values[0]), trace(operator, 12).value, critical.value, float(density.nodes.sum())]
 

@@ -98,7 +98,7 @@ def critical_sharpness(
         return sum(values) / sum(sizes)
 
     start, evaluations = at(0.0), 1
-    if not math.isfinite(start) or not all(bool(d.isfinite().all()) for d in steps):
+    if not math.isfinite(start):  # nor is it where the direction is not: 0 times that is NaN
         raise NonFiniteCurvature("the loss, or the direction of the update, is not finite")
     lower, upper, rate = 0.0, math.inf, guess
     while evaluations < max_evaluations and upper > (1 + tolerance) * lower and 0 < rate < math.inf:
