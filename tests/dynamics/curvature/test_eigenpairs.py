@@ -107,6 +107,19 @@ def test_a_memory_that_promises_too_much_is_forgotten_and_what_it_hid_is_found()
     assert top_eigenpairs(MatrixOperator(with_spectrum(values)), 1, start=memory, max_products=3).products == 3
 
 
+def test_one_random_vector_is_explored_behind_a_memory_that_promised_too_much() -> None:
+    # The block of two, a random vector, ln(1000) rounds of its Krylov space, and what the tolerance still asks for;
+    # a cold start explores two.
+    operator = MatrixOperator(with_spectrum([10.0, 5.0, 4.0, *bulk(997)]))
+    axes = random_basis(1000).T
+    memory = SpectralMemory(axes[[1, 500]], torch.tensor([20.0, 19.0], dtype=torch.float64))
+    found, cold = top_eigenpairs(operator, 1, start=memory), top_eigenpairs(operator, 1)
+    for pairs in (found, cold):
+        assert pairs.values.tolist() == pytest.approx([10.0], rel=1e-5)
+    assert 2 + 1 + 7 <= found.products <= 2 + 1 + 7 + 2
+    assert cold.products >= 2 + 2 * 7
+
+
 @pytest.mark.parametrize("part", [0.0, 1e-3])
 def test_what_a_false_memory_of_exact_vectors_hides_is_found(part: float) -> None:
     axes = random_basis(200).T

@@ -108,9 +108,8 @@ def top_eigenpairs(
     with torch.inference_mode(False), torch.no_grad(), exact_arithmetic(operator.device):
         memory = start if isinstance(start, SpectralMemory) else None
         search = Search(operator, k, guards, which, memory, caution)
-        complete = search.begin(rows, generator, max_products)
-        rounds = 0 if complete else math.ceil(math.log(operator.size))
-        listen = search.products + _LISTEN
+        rounds = search.begin(rows, generator, max_products, math.ceil(math.log(operator.size)))
+        listen = k + guards + _LISTEN
         while True:
             search.project(whole_block=rounds > 0)
             if search.products >= listen:

@@ -50,31 +50,37 @@ class Search:
         if memory is not None:
             self._U, self._values = memory.vectors.to(like), memory.values
         self._C = self._D = self._T.new_zeros(0, len(self._U))
-        self.products, self._forgot = 0, False
+        self.products = 0
 
     @property
     def dimension(self) -> int:
         """Number of vectors in the basis."""
         return len(self._V)
 
-    def begin(self, rows: Tensor | None, generator: torch.Generator, max_products: int) -> bool:
-        """Fill the first block from ``rows``, then with random vectors where needed; return whether none were."""
+    def begin(self, rows: Tensor | None, generator: torch.Generator, max_products: int, rounds: int) -> int:
+        """Fill the first block from ``rows``, then with random vectors; return how many rounds are to be explored.
+
+        A memory that promised more than its block holds is of another operator: it is forgotten, and what it may hide
+        is looked for in the Krylov space of k random vectors, orthogonal to the block.
+        """
         if rows is not None:
             self._extend(rows[: self._block].to(self._U))
         self._cold = self.dimension < self._block
         while self.dimension < self._block:
             self._extend(random_vector(self._operator.size, generator, self._U)[None])
         self._multiply()
-        if self._disappointed():
-            # The memory is of another operator: forget it, and look for what it may have hidden.
-            empty = self._T.new_zeros(self.dimension, 0)
-            self._U, self._values, self._C, self._D = self._U[:0], self._values[:0], empty, empty
-            self._cold = self._forgot = True
-            room = min(max_products, self._operator.size) - self.dimension
-            for _ in range(min(self._block, room)):
-                self._extend(random_vector(self._operator.size, generator, self._U)[None])
+        if not self._disappointed():
+            return rounds if self._cold else 0
+        empty = self._T.new_zeros(self.dimension, 0)
+        self._U, self._values, self._C, self._D = self._U[:0], self._values[:0], empty, empty
+        self._cold, size = True, self._operator.size
+        fresh = torch.stack([random_vector(size, generator, self._U) for _ in range(self._k)])
+        for _ in range(1 + rounds):
+            before = self.dimension
+            self._extend(fresh[: min(max_products, size) - before])
             self._multiply()
-        return not self._cold
+            fresh = self._W.matrix[before:]
+        return 0
 
     def _disappointed(self) -> bool:
         """Return whether the best Ritz value falls short of the remembered one by more than half."""
@@ -160,16 +166,9 @@ class Search:
         return float(self.norms[: self._k].max()) <= 2 * float(noise)
 
     def unexplored(self) -> list[int]:
-        """Return the indices of the pairs of the block whose residuals are more than rounding, or else of the others.
-
-        Of the others behind a memory that was forgotten: its vectors may be exact, and hide what is above them.
-        """
-        for count in (self._block, self.dimension) if self._forgot else (self._block,):
-            self._compute_residuals(count)
-            found = [i for i, norm in enumerate(self.norms.tolist()) if norm > self._limit(0.0)]
-            if found:
-                break
-        return found[: self._block]
+        """Return the indices of the pairs of the block whose residuals are more than rounding."""
+        self._compute_residuals(self._block)
+        return [i for i, norm in enumerate(self.norms[: self._block].tolist()) if norm > self._limit(0.0)]
 
     def expand(self, pairs: list[int]) -> bool:
         """Add a direction for each of the given pairs to the basis; return whether anything was new."""
