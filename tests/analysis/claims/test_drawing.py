@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from PIL import Image
 
-from eoc.analysis.claims.drawing import legible, panels
+from eoc.analysis.claims.drawing import legible, panels, save_png
+from eoc.analysis.style import BLUE
 
 
 @pytest.mark.parametrize(
@@ -81,3 +85,22 @@ def test_a_panel_that_shares_its_y_axis_alone_with_a_full_one_leaves_that():
     assert full.get_yscale() == "log"
     assert full.get_yticks().size
     assert empty.get_xticks().size == 0
+
+
+def test_a_saved_figure_looks_like_the_drawn_one(tmp_path: Path):
+    figure, axes = panels(2, "a title")
+    axes[0].fill_between([0, 1], [0, 0], [1, 2], color=BLUE, alpha=0.2)
+    image = axes[1].imshow(np.linspace(0, 1, 400).reshape(20, 20), cmap="viridis")
+    figure.colorbar(image)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # or each drawing moves it a little
+    save_png(figure, tmp_path / "palette.png", 80)
+    figure.savefig(tmp_path / "full.png", dpi=80)
+    saved, full = (Image.open(tmp_path / f"{name}.png") for name in ("palette", "full"))
+    assert saved.mode == "P"
+    assert saved.size == full.size
+    assert saved.info["dpi"] == pytest.approx((80, 80), abs=0.1)
+    off = np.abs(np.asarray(saved.convert("RGB"), float) - np.asarray(full.convert("RGB"), float))
+    assert off.mean() < 0.5
+    assert off.max() < 16
+    assert (tmp_path / "palette.png").stat().st_size < (tmp_path / "full.png").stat().st_size / 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from PIL import Image
 
 from eoc.analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
@@ -99,3 +102,12 @@ def legible(figure: Figure) -> None:
             held = inside[1] if len(inside[1]) >= 3 else inside[2]
             axis.set_yticks(held, [f"{value:g}" for value in held])
             axis.yaxis.set_minor_locator(NullLocator())
+
+
+def save_png(figure: Figure, path: Path, dots_per_inch: int = 160) -> None:
+    """Save a figure in a palette of 256 colours: it looks the same, and takes a third of the space."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=dots_per_inch)
+    with Image.open(drawn) as image:
+        palette = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    palette.save(path, optimize=True, dpi=(dots_per_inch, dots_per_inch))

@@ -23,7 +23,7 @@ from eoc.analysis.claims import (
     lr_transfer,
 )
 from eoc.analysis.claims.base import UNKNOWN, Claim
-from eoc.analysis.claims.drawing import legible
+from eoc.analysis.claims.drawing import legible, save_png
 from eoc.analysis.style import figure_style
 from eoc.analysis.table import read_runs
 from eoc.errors import InvalidInput
@@ -85,7 +85,7 @@ def draw(experiment: str, cells: pd.DataFrame, results: Path, dataset: str) -> N
         for name, figure in figures.items():
             figure.suptitle(f"{figure.get_suptitle()} · {dataset}", fontsize=10)
             legible(figure)
-            figure.savefig(results / f"{name}.png", dpi=160)
+            save_png(figure, results / f"{name}.png")
             figure.savefig(results / f"{name}.svg", metadata={"Date": None})
     for name in ("table", "drifts", "checks"):
         if hasattr(module, name):
@@ -123,7 +123,7 @@ def report(experiment: str, folder: Path | str) -> None:
     with figure_style():
         figure = module.figure(cells)
         legible(figure)
-        figure.savefig(folder / f"{experiment}.png", dpi=160)
+        save_png(figure, folder / f"{experiment}.png")
     if hasattr(module, "checks"):
         print(module.checks(cells).round(2).to_string(index=False))
     found = module.claims(cells)
