@@ -438,7 +438,11 @@ def test_nothing_but_the_page_is_served(address: str, tmp_path: Path) -> None:
 def test_a_taken_port_is_said(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = address.rstrip("/").rpartition(":")[2]
     assert main([str(tmp_path), "--serve", "--port", port]) == 2
-    assert "in use" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"error: port={port} is not possible: address already in use; name another one, or 0 for any free one.\n"
+    )
     assert main([str(tmp_path), "--serve", "--port", "99999"]) == 2
     assert "port=99999 is not possible" in capsys.readouterr().err
 

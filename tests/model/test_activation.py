@@ -71,3 +71,9 @@ def test_integers_make_a_pair():
 def test_anything_else_is_refused(choice):
     with pytest.raises(InvalidInput, match=r"^activation=.* it must be relu, abs, leaky_relu, or two numbers \[a, b\]"):
         parse_activation(choice)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.0, 0.0), (float("nan"), 1.0), (1.0, float("inf"))])
+def test_what_has_no_gain_is_no_activation(a, b):
+    with pytest.raises(InvalidInput, match=r"activation=\[.*\].*two numbers \[a, b\], not both zero"):
+        Activation(a, b)

@@ -84,7 +84,11 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Return a server on the loopback device whose one page is drawn anew whenever it is asked for."""
+    """Return a server on the loopback device whose one page is drawn anew whenever it is asked for.
+
+    Raises:
+        InvalidInput: if the port is taken, or may not be used.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -107,7 +111,11 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
         def log_message(self, *args: Any) -> None:
             """Say nothing."""
 
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidInput("port", port, f"{reason}; name another one, or 0 for any free one") from error
 
 
 def main(words: list[str] | None = None) -> int:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from eoc.errors import InvalidInput, real
 
+NONZERO = "two numbers [a, b], not both zero, for φ(s) = a·s + b·|s|"
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -21,11 +23,18 @@ class Activation:
         a: coefficient of the linear part, dimensionless.
         b: coefficient of the absolute value, dimensionless.
 
+    Raises:
+        InvalidInput: if both are zero, or one is not finite.
+
     Source: the companion paper arXiv:2501.14724 (the family), arXiv:2502.13110 (the EOC).
     """
 
     a: float
     b: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.a) and math.isfinite(self.b) and (self.a or self.b)):
+            raise InvalidInput("activation", [self.a, self.b], f"it must be {NONZERO}")
 
     @property
     def gain(self) -> float:
@@ -67,13 +76,10 @@ def parse_activation(choice: str | Sequence[float] | Activation) -> Activation:
         return choice
     if isinstance(choice, str) and choice in NAMED:
         return NAMED[choice]
-    rule = f"it must be {', '.join(NAMED)}, or two numbers [a, b], not both zero, for φ(s) = a·s + b·|s|"
+    rule = f"it must be {', '.join(NAMED)}, or {NONZERO}"
     if isinstance(choice, str) or not isinstance(choice, Sequence) or len(choice) != 2:
         raise InvalidInput("activation", choice, rule)
     try:
-        a, b = (real("activation", coefficient) for coefficient in choice)
+        return Activation(*(real("activation", coefficient) for coefficient in choice))
     except InvalidInput as error:
         raise InvalidInput("activation", list(choice), rule) from error
-    if a == b == 0.0:
-        raise InvalidInput("activation", list(choice), rule)
-    return Activation(a, b)

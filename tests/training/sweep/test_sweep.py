@@ -169,8 +169,9 @@ def test_a_run_that_was_cut_off_behind_its_last_step_is_made_anew(sweep, tmp_pat
 
 def test_without_resume_a_finished_folder_is_refused_and_stays_finished(sweep, tmp_path):
     sweep("seed=0")
-    code, out, _ = sweep("seed=0,1", "sweep.resume=false")
+    code, out, err = sweep("seed=0,1", "sweep.resume=false")
     assert code == 2
+    assert "1 of 2 jobs have no result of this command yet; the same command with sweep.resume=true" in err
     done = folders(tmp_path)
     assert "2 jobs: 1 completed, 1 failed" in out
     assert f"failed    seed=0: {done[0]} holds a finished run, and sweep.resume is false" in out
