@@ -48,7 +48,7 @@ HOUSE = {
     "hydra_plugins": Room(
         ("training",), HYDRA | {"submitit", "joblib", "cloudpickle"}
     ),  # where Hydra looks for what a project adds to it
-    "analysis": Room(("tracking",), FIGURES | {"plotly", "scipy"}),
+    "analysis": Room(("tracking",), FIGURES | {"plotly", "scipy", "PIL"}),  # PIL: figures in a palette
     "door": Room((*FLOORS_0_TO_2, "training", "tracking", "analysis"), PLAIN | HYDRA),
 }
 
