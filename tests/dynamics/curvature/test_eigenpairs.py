@@ -120,6 +120,18 @@ def test_one_random_vector_is_explored_behind_a_memory_that_promised_too_much() 
     assert cold.products >= 2 + 2 * 7
 
 
+def test_what_is_explored_behind_a_false_memory_stays_within_the_basis(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Five vectors over seven rounds would be a basis of 41 and more.
+    lengths, append = [], Rows.append
+    monkeypatch.setattr(Rows, "append", lambda self, rows: (append(self, rows), lengths.append(len(self)))[0])
+    values, axes = [10.0, 9.5, 9.0, 8.5, 8.0, 7.5, *bulk(994)], random_basis(1000).T
+    memory = SpectralMemory(axes[500:506], torch.linspace(30, 25, 6, dtype=torch.float64))
+    found = top_eigenpairs(MatrixOperator(with_spectrum(values)), 5, start=memory)
+    assert found.values.tolist() == pytest.approx(values[:5], rel=1e-5)
+    assert found.products >= 6 + 5 * 8
+    assert max(lengths) <= 2 * 6 + 16
+
+
 @pytest.mark.parametrize("part", [0.0, 1e-3])
 def test_what_a_false_memory_of_exact_vectors_hides_is_found(part: float) -> None:
     axes = random_basis(200).T

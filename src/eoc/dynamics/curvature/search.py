@@ -61,7 +61,7 @@ class Search:
         """Fill the first block from ``rows``, then with random vectors; return how many rounds are to be explored.
 
         A memory that promised more than its block holds is of another operator: it is forgotten, and what it may hide
-        is looked for in the Krylov space of k random vectors, orthogonal to the block.
+        is looked for in the Krylov space of k random vectors.
         """
         if rows is not None:
             self._extend(rows[: self._block].to(self._U))
@@ -76,10 +76,13 @@ class Search:
         self._cold, size = True, self._operator.size
         fresh = torch.stack([random_vector(size, generator, self._U) for _ in range(self._k)])
         for _ in range(1 + rounds):
+            if self.dimension + len(fresh) > self._capacity:
+                self.project(whole_block=False)
+                self._make_room(len(fresh), 0)
             before = self.dimension
-            self._extend(fresh[: min(max_products, size) - before])
+            self._extend(fresh[: min(max_products - self.products, size - before)])
             self._multiply()
-            fresh = self._W.matrix[before:]
+            fresh = self._W.matrix[before:].clone()
         return 0
 
     def _disappointed(self) -> bool:
@@ -173,8 +176,7 @@ class Search:
     def expand(self, pairs: list[int]) -> bool:
         """Add a direction for each of the given pairs to the basis; return whether anything was new."""
         residuals = self._residuals[pairs]
-        if self.dimension + len(pairs) > self._capacity:
-            self._restart(max(self._block, self._capacity - len(pairs) - 8, max(pairs) + 1))
+        self._make_room(len(pairs), max(pairs) + 1)
         before = self.dimension
         self._extend(self._predicted(pairs, residuals))
         if self.dimension == before:  # predictions may lie in the basis; residuals do not
@@ -233,7 +235,11 @@ class Search:
         self._C = torch.cat([self._C, seen[: len(new)]])
         self._D = torch.cat([self._D, seen[len(new) :]])
 
-    def _restart(self, keep: int) -> None:
+    def _make_room(self, rows: int, pairs: int) -> None:
+        """Where so many rows more would exceed the capacity, keep the leading pairs alone, so many at least."""
+        if self.dimension + rows <= self._capacity:
+            return
+        keep = max(self._block, self._capacity - rows - 8, pairs)
         mixing = self._mixing[:, :keep]
         head = mixing.T.to(self._U)
         self._V.replace(head @ self._V.matrix)
