@@ -586,6 +586,28 @@ def test_a_sweep_of_one_length_is_judged_too():
     assert nothing["beyond_constant"].verdict == nothing["constant_fades"].verdict == UNKNOWN
 
 
+def test_a_cooldown_is_judged_by_loss_and_by_sharpness():
+    cells = geometric_cells(1.0, 2.05)
+    hot = cells["rule"].eq("geometric κ = 2.5") & cells["trainer.max_steps"].eq(600)
+    cells["sharpness_end"] = 0.5
+    for sharpness, verdict in ((0.55, HOLDS), (0.7, FAILS)):
+        cooled = cells[hot].assign(rule="geometric κ = 2.5, cooldown", sharpness_end=sharpness, train_loss=0.02)
+        both = pd.concat([cells, cooled], ignore_index=True)
+        found = {claim.name: claim for claim in geometric.claims(both)}
+        assert found["cooldown"].measured.value == pytest.approx(0.02 / 0.1)
+        assert found["cooldown_flat"].measured.value == pytest.approx(sharpness / 0.5)
+        assert (found["cooldown"].verdict, found["cooldown_flat"].verdict) == (HOLDS, verdict)
+    older = verdicts(geometric.claims(both.drop(columns="sharpness_end")))
+    assert "cooldown" in older and "cooldown_flat" not in older
+
+
+def test_the_last_tenth_tells_the_sharpness_of_the_end():
+    columns = {name: np.ones(20) for name in ("lr_x_sharpness", "train/loss", "reference/sharpness")}
+    columns |= {"reference/lr_x_sharpness": np.ones(20), "reference/kinks": np.zeros(20)}
+    columns["sharpness"] = np.array([4.0] * 18 + [1.0, 3.0])
+    assert geometric._measure(columns)["sharpness_end"] == 2.0
+
+
 def test_checks_on_a_kink_are_counted_apart():
     columns = {
         "lr_x_sharpness": np.full(8, 2.5),
