@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import runpy
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,3 +166,31 @@ def trained(
     with patch.object(run_room, "build_callbacks", lambda node: [*build(node), watch]):
         value = run_room.run(config)
     return Run(folder, value, watch.module, watch.path)
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from support import trained
+
+def then(module, t):
+    if t == 14:
+        for log in module.trainer.loggers:
+            while log.name == "wandb" and log.folder is None and sys.argv[2] == "opened":
+                time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+trained(Path(sys.argv[1]), *sys.argv[3:], then=then, small=False)
+"""
+
+
+def killed(folder: Path, when: str, *words: str) -> None:
+    """Run until behind step 14, where the process is killed: W&B has ``opened`` the run, or it is too ``early``."""
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), when, *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent / "src"), str(tests)])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr

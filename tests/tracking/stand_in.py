@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             "logLineCount": 0,
             "historyTail": json.dumps(history[-1:]),
             "eventsTail": json.dumps(events[-1:]),
-            "summaryMetrics": "{}",
+            "summaryMetrics": lines.get("wandb-summary.json", ["{}"])[-1],
             "config": self.server.runs[run].get("config", "{}"),
             "wandbConfig": '{"t": 1}',
             "tags": [],

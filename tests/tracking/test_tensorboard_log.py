@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from eoc.errors import RunFailure
 from eoc.tracking.run_folder import CHECKPOINT, METRICS
 from eoc.tracking.tensorboard_log import FOLDER, TensorBoardLog
-from support import EVERY_STEP, NO_FIGURE, SMALL, Crash, Run, crash_at, trained
+from support import EVERY_STEP, NO_FIGURE, SMALL, Crash, Run, crash_at, killed, trained
 
 WORDS = (*(word for word in SMALL if "wandb" not in word), "logger=tensorboard", "callbacks.checkpoint.every=2")
 
@@ -53,6 +54,13 @@ def test_a_run_that_goes_on_in_its_folder_shows_no_step_twice(tmp_path: Path) ->
     assert same_as_csv(
         trained(tmp_path / "run", *WORDS, NO_FIGURE, small=False, ckpt_path=tmp_path / "run" / CHECKPOINT)
     )
+
+
+def test_a_run_that_was_killed_lacks_nothing_when_it_goes_on(tmp_path: Path) -> None:
+    words = [*WORDS, NO_FIGURE, "trainer.max_steps=20"]
+    killed(tmp_path / "run", "early", *words)
+    time.sleep(1.0)  # its reader tells files of one second apart by process number
+    assert same_as_csv(trained(tmp_path / "run", *words, small=False, ckpt_path=tmp_path / "run" / CHECKPOINT))
 
 
 def test_a_run_that_begins_anew_in_a_folder_shows_nothing_of_the_one_before(tmp_path: Path) -> None:

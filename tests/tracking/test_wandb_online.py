@@ -19,7 +19,7 @@ import pytest
 
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
-from support import NO_FIGURE, Crash, Run, crash_at, trained
+from support import NO_FIGURE, SMALL, Crash, Run, crash_at, killed, trained
 from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 from tracking.stand_in import KEY, Server, serving
 
@@ -90,6 +90,39 @@ def test_a_finished_run_that_goes_on_completes_its_last_row(server: Server, tmp_
     last = {row["step"]: public(row) for row in streamed(server, run_id)}
     assert timeless(list(last.values())) == timeless(rows_of(run))
     assert "cosine/cumulative/all" in last[8]  # of the update that was taken only now
+
+
+@pytest.mark.parametrize("when", ["opened", "early"])
+def test_what_a_killed_run_had_not_sent_is_sent_when_it_goes_on(when: str, server: Server, tmp_path: Path) -> None:
+    words = [*ONLINE, NO_FIGURE, EVERY_TWO, f"paths.wandb={tmp_path}", "trainer.max_steps=20"]
+    killed(tmp_path / "run", when, *SMALL, *words)
+    run = trained(tmp_path / "run", *words, ckpt_path=tmp_path / "run" / CHECKPOINT)
+    ((run_id, lines),) = server.lines.items()
+    rows = [public(json.loads(line)) for line in lines["wandb-history.jsonl"]]
+    steps = [int(row["step"]) for row in rows]
+    assert steps == sorted(steps)
+    assert set(steps) == set(range(21))
+    last = {row["step"]: row for row in rows}
+    assert timeless(list(last.values())) == timeless(rows_of(run))
+    trained(tmp_path / "longer", *words, "trainer.max_steps=22", ckpt_path=tmp_path / "run" / CHECKPOINT)
+    assert len(server.lines[run_id]["wandb-history.jsonl"]) == len(rows) + 3  # 20 again, 21, 22: nothing was left out
+
+
+@pytest.mark.parametrize("when", ["opened", "early"])
+def test_what_a_killed_run_had_not_written_is_logged_when_it_goes_on(when: str, tmp_path: Path) -> None:
+    words = ["logger.wandb.mode=offline", NO_FIGURE, EVERY_TWO, f"paths.wandb={tmp_path}", "trainer.max_steps=20"]
+    killed(tmp_path / "run", when, *SMALL, *words)
+    before = offline_runs(tmp_path)
+    run = trained(tmp_path / "run", *words, ckpt_path=tmp_path / "run" / CHECKPOINT)
+    (after,) = [folder for folder in offline_runs(tmp_path) if folder not in before]
+    written = [folder for folder in before if next(folder.glob("*.wandb"), None)]
+    rows = [row for folder in (*written, after) for row in history(records(folder))]
+    last = {row["step"]: public(row) for row in rows}
+    assert timeless(list(last.values())) == timeless(rows_of(run))
+    assert len(history(records(after))) == 21
+    trained(tmp_path / "longer", *words, "trainer.max_steps=22", ckpt_path=tmp_path / "run" / CHECKPOINT)
+    (latest,) = [folder for folder in offline_runs(tmp_path) if folder not in {*before, after}]
+    assert [row["step"] for row in history(records(latest))] == [20, 21, 22]
 
 
 # -- failures ------------------------------------------------------------------------------------------------------

@@ -61,6 +61,11 @@ class TensorBoardLog(Logger):
         """Write figures (paths of PNG files) at the last step."""
         self._write([{"tag": key, "image": {"encoded_image_string": Path(image).read_bytes()}} for image in images])
 
+    def save(self) -> None:
+        """Wait until what was logged is in the file."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def finalize(self, status: str) -> None:  # noqa: ARG002
         """Close the file."""
         if self._writer is not None:

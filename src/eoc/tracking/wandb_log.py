@@ -15,14 +15,15 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from eoc.errors import InvalidInput, real, text
 from eoc.tracking.courier import Courier
+from eoc.tracking.wandb_past import Past, was_cut_off
 from eoc.tracking.wandb_service import (
     check_complete,
     end_service,
     import_wandb,
     make_root,
+    open_run,
     reason,
     service_process,
-    without_launch,
 )
 
 MODES = ("offline", "online", "disabled")
@@ -80,6 +81,8 @@ class WandbLog(Logger):
         self.patience = real("patience", patience, above=0.0)
         self.run_id: str | None = None
         self._resumes = False
+        self._past: Past | None = None
+        self._cut_off = False
         self._config: dict[str, Any] = {}
         self._run: Any = None
         self._rows: list[dict[str, Any]] = []  # not handed over yet
@@ -104,9 +107,10 @@ class WandbLog(Logger):
         """Where W&B keeps this run on disk, once it is open."""
         return Path(self._run.dir).parent if self._run is not None else None
 
-    def resume(self, run_id: str) -> None:
-        """Go on with the run of this id."""
-        self.run_id, self._resumes = run_id, True
+    def resume(self, run_id: str, past: Past | None = None) -> None:
+        """Go on with the run of this id; of its past rows W&B is handed those that it may lack."""
+        self.run_id, self._resumes, self._past = run_id, True, past
+        self._cut_off = was_cut_off(self.root, run_id)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Keep the config for the run's page."""
@@ -169,6 +173,9 @@ class WandbLog(Logger):
             self._courier = Courier("wandb")
             self._courier.send(import_wandb, seconds=3 * STARTING)
             self._courier.send(self._open, seconds=self.patience + STARTING)
+            if self._past is not None:
+                past = self._past
+                self._courier.send(lambda: self._hand_over(past), seconds=6 * STARTING)
         self._courier.send(errand, seconds=self.patience)
         self._say(self._courier.failure)
 
@@ -201,30 +208,16 @@ class WandbLog(Logger):
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
 
-    def _init(self, mode: Any) -> Any:
-        import wandb
+    def _hand_over(self, past: Past) -> None:
+        if self.mode == "online" and self._unreachable is None:
+            self._log(past.unknown_to(int(self._run.summary.get("step", -1))))
+        elif self._cut_off:
+            self._log(past.tail())
 
-        # A Settings object of its own for every run: shared ones let runs of one process leak into each other.
-        settings = wandb.Settings(
-            init_timeout=self.patience,
-            finish_timeout=self.patience,
-            finish_timeout_raises=True,
-            git_root=str(Path(__file__).parent),
-            console="off",
-            silent=True,
-            save_code=False,
-        )
-        with without_launch():
-            return wandb.init(
-                **self.settings,
-                mode=mode,
-                dir=str(self.root),
-                config=self._config,
-                id=self.run_id,
-                resume="allow" if self._resumes and mode == "online" else None,
-                reinit="create_new",
-                settings=settings,
-            )
+    def _init(self, mode: str) -> Any:
+        resume = "allow" if self._resumes and mode == "online" else None
+        place = {"mode": mode, "dir": str(self.root), "id": self.run_id, "resume": resume}
+        return open_run(self.patience, **self.settings, **place, config=self._config)
 
     def _log(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:

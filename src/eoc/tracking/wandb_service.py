@@ -69,6 +69,24 @@ def without_descriptions() -> Iterator[None]:
         fields.extract_docstrings_from_cls = read
 
 
+def open_run(patience: float, **given: Any) -> Any:
+    """Open a W&B run in silence, waiting at most ``patience`` s for a server at either end; raise if it cannot be."""
+    import wandb
+
+    # A Settings object of its own for every run: shared ones let runs of one process leak into each other.
+    settings = wandb.Settings(
+        init_timeout=patience,
+        finish_timeout=patience,
+        finish_timeout_raises=True,
+        git_root=str(Path(__file__).parent),
+        console="off",
+        silent=True,
+        save_code=False,
+    )
+    with without_launch():
+        return wandb.init(**given, reinit="create_new", settings=settings)
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in one line, without W&B's advice on settings that are not ours."""
     return " ".join(str(error).split()).partition(" Consider ")[0].rstrip(".") or type(error).__name__

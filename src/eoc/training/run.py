@@ -24,6 +24,7 @@ from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY, write_json
 from eoc.tracking.settings import KEPT
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
+from eoc.tracking.wandb_past import Past
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
 from eoc.training.callbacks.checkpoint import CheckpointCallback
 from eoc.training.callbacks.own_folder import OwnFolder
@@ -149,11 +150,12 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
             print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
             for change in resumed.changes(settings):
                 print(f"  changed since: {change}", flush=True)
+        past = Past(resumed.rows_folder(folder if its_own else None), resumed.step)
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
-                logger.resume(resumed.rows_folder(folder if its_own else None), before=resumed.step)
+                logger.resume(past.folder, before=past.before)
             if isinstance(logger, WandbLog) and logger.name in resumed.loggers and not branches:
-                logger.resume(resumed.loggers[logger.name])
+                logger.resume(resumed.loggers[logger.name], past)
             if isinstance(logger, TensorBoardLog):
                 logger.resume(before=resumed.step)
     own_folder.kept, own_folder.source = kept, checkpoint

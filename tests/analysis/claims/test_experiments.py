@@ -598,7 +598,8 @@ def test_a_cooldown_is_judged_by_loss_and_by_sharpness():
         assert found["cooldown_flat"].measured.value == pytest.approx(sharpness / 0.5)
         assert (found["cooldown"].verdict, found["cooldown_flat"].verdict) == (HOLDS, verdict)
     older = verdicts(geometric.claims(both.drop(columns="sharpness_end")))
-    assert "cooldown" in older and "cooldown_flat" not in older
+    assert "cooldown" in older
+    assert "cooldown_flat" not in older
 
 
 def test_the_last_tenth_tells_the_sharpness_of_the_end():
