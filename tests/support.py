@@ -167,6 +167,7 @@ def trained(
         value = run_room.run(config)
     return Run(folder, value, watch.module, watch.path)
 
+
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
