@@ -169,6 +169,7 @@ def test_the_plot_shows_means_and_crosses(sweep, tmp_path, capsys, monkeypatch):
     (line, cross) = drawn[0][0].axes[0].lines
     assert line.get_xdata().tolist() == [2, 3]
     assert cross.get_xdata().tolist() == [3]
+    assert {tick % 1 for tick in drawn[0][0].axes[0].get_xticks()} == {0.0}  # there is no network of 2.25 layers
     said(capsys, "plot", str(sweep), "--hue", "model.depth", "--y", LOSS)
     figure, path = drawn[1]
     assert path == sweep / "plot.png"

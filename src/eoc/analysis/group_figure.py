@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pandas.api.types import is_numeric_dtype
 
 from eoc.analysis.claims.base import Estimate, mean
@@ -46,8 +47,11 @@ def draw_groups(runs: pd.DataFrame, x: str, y: str, hue: str | None, path: Path,
         said = ", ×: diverged" * (crosses > 0) + f", {hidden} diverged left out" * (hidden > 0)
         axis.set(xlabel=x, ylabel=y, title=title + said)
         places = [place for part in points for place in part["x"].unique()]
-        if is_numeric_dtype(pd.Series(places)) and _is_wide(places):
+        numbers = is_numeric_dtype(pd.Series(places))
+        if numbers and _is_wide(places):
             axis.set_xscale("log")
+        elif numbers and all(float(place).is_integer() for place in places):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logarithmic:
             axis.set_yscale("log")
         if hue is not None:

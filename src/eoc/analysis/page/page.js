@@ -113,6 +113,7 @@ function draw(element, figure) {
     font: { family: "system-ui, 'Liberation Sans', sans-serif", size: 12 },
     plot_bgcolor: "#fff",
     paper_bgcolor: "rgba(0,0,0,0)",
+    modebar: { bgcolor: "rgba(255,255,255,0.7)", color: "#aeb4bd", activecolor: "#0072b2" },
     hovermode: many ? "closest" : "x unified",
     showlegend: !crowded,
     legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 11 }, groupclick: "togglegroup" },
