@@ -12,8 +12,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import hydra_plugins.eoc_sweeps.queue as queue
-from eoc.errors import RunFailure
+from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.run_folder import FAILED, SETTINGS, SUMMARY, read_settings
+from eoc.training.sweep.settings import check_sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = (
@@ -145,6 +146,28 @@ def test_settings_that_submitit_falls_over_are_said_in_one_sentence(tmp_path, mo
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said.startswith("error: hydra/launcher=slurm takes no such settings; its file in conf/ says what each is (")
     assert reason in said
+
+
+def test_a_job_without_time_to_start_is_refused(tmp_path):
+    done = swept(tmp_path, "hydra/launcher=slurm", "hydra.launcher.timeout_min=1", "seed=0,1")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: hydra.launcher.timeout_min=1 is not possible: SLURM tells a job to end signal_delay_s=60 s and up to "
+        "30 s more before its time is up; it must be at least 2.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("minutes", "delay", "possible"), [(1, 1, True), (1, 29, True), (1, 30, False), (2, 60, True), (2, 90, False)]
+)
+def test_the_time_of_a_job_is_held_against_the_signal_before_its_end(minutes, delay, possible):
+    launcher = {"timeout_min": minutes, "signal_delay_s": delay}
+    config = OmegaConf.create({"hydra": {"sweeper": {}, "launcher": launcher}})
+    if possible:
+        check_sweep(config)
+    else:
+        with pytest.raises(InvalidInput, match=rf"hydra.launcher.timeout_min={minutes} .* at least {minutes + 1}"):
+            check_sweep(config)
 
 
 def test_an_error_of_submitit_without_words_is_named():

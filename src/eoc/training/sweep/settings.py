@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from eoc.errors import InvalidInput, choice, integer, under
 
 Check = Callable[[str, Any], object]
+SLACK = 30  # s by which SLURM may be early, since it looks that rarely
 
 
 def check_sweep(config: DictConfig) -> None:
@@ -30,6 +31,8 @@ def check_sweep(config: DictConfig) -> None:
             for key, check in checks.items():
                 if key in given:
                     check(key, given[key])
+            if part == "launcher":
+                _leaves_time(given)
 
 
 def worst(config: DictConfig) -> float:
@@ -49,6 +52,17 @@ def _jobs_at_once(key: str, value: Any) -> None:
 def _processes(key: str, value: Any) -> None:
     if integer(key, value) == 0:
         raise InvalidInput(key, value, "it must be an integer of at least 1, or -1 for one process a core")
+
+
+def _leaves_time(given: dict[Any, Any]) -> None:
+    """Refuse a queue's job that would be told to end as soon as it starts, again and again until it is lost."""
+    minutes, delay = given.get("timeout_min"), given.get("signal_delay_s")
+    if isinstance(minutes, int) and isinstance(delay, int) and 60 * minutes <= delay + SLACK:
+        rule = (
+            f"SLURM tells a job to end signal_delay_s={delay} s and up to {SLACK} s more before its time is up; "
+            f"it must be at least {(delay + SLACK) // 60 + 1}"
+        )
+        raise InvalidInput("timeout_min", minutes, rule)
 
 
 def _mapping(key: str, value: Any) -> None:
