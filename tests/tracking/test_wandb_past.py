@@ -34,6 +34,12 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
     assert Past(tmp_path, 2).tail() == [{"step": 0, "b": float("inf")}, {"step": 1, "a": 2.5}]
 
 
+def test_damaged_and_torn_rows_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / METRICS).write_text('step,a,"b,c"\n0,1.0,2.0\n1,x,2.0\n2,1.0\n\nx,1,1\n3,\0,1\n4,,5.5\n5,1.0,2')
+    assert Past(tmp_path, 9).tail() == [{"step": 0, "a": 1.0, "b,c": 2.0}, {"step": 4, "b,c": 5.5}]
+    assert Past(tmp_path, 9).unknown_to(0) == [{"step": 4, "b,c": 5.5}]
+
+
 @pytest.mark.parametrize("columns", [1, 60])
 def test_of_a_long_run_the_tail_alone_is_logged_again(columns: int, tmp_path: Path) -> None:
     steps = [row["step"] for row in past(tmp_path, rows=9000, before=8000, columns=columns).tail()]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eoc.tracking.run_folder import Damaged, read_metrics
+from eoc.tracking.run_folder import METRICS
 
 HEADER = 7  # bytes with which a run's file begins
 BLOCK = 1 << 15  # then W&B's service writes whole blocks of so many bytes, and at the run's end what is left
@@ -29,33 +30,50 @@ class Past:
 
     def unknown_to(self, last: int) -> list[dict[str, Any]]:
         """Rows that a server does not have, whose last one is of step ``last`` (−1: it has none)."""
-        if last >= self.before - 1:
-            return []
-        return [row for row in self._rows() if row["step"] > last]
+        return list(self._newest_first(last + 1))[::-1] if last < self.before - 1 else []
 
     def tail(self) -> list[dict[str, Any]]:
         """The last rows, down to as many values as a killed service may have had in its hands."""
-        rows = list(self._rows())
-        values, first = 0, len(rows)
-        while first and values < TAIL:
-            first -= 1
-            values += len(rows[first])
-        return rows[first:]
+        rows, values = [], 0
+        for row in self._newest_first(0):
+            rows.append(row)
+            values += len(row)
+            if values >= TAIL:
+                break
+        return rows[::-1]
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def _newest_first(self, first: int) -> Iterator[dict[str, Any]]:
+        """Rows from step ``first`` on; what is damaged is left out, which has been said where metrics.csv goes on."""
         try:
-            columns = read_metrics(self.folder)
-        except (OSError, Damaged):  # which has been said where metrics.csv goes on
+            text = (self.folder / METRICS).read_text(errors="replace")
+            header, *lines = text[: text.rfind("\n") + 1].splitlines()
+        except (OSError, ValueError):
             return
-        for row in zip(*columns.values(), strict=True):
-            known = {name: value for name, value in zip(columns, row, strict=True) if not math.isnan(value)}
-            if known["step"] < self.before:
-                yield {**known, "step": int(known["step"])}
+        (names,) = csv.reader([header])
+        for line in reversed(lines):  # a long run's are read from behind, and no more of them than are asked for
+            step = line.partition(",")[0]
+            if step.isdecimal() and first <= int(step) < self.before:
+                row = _row(names, line)
+                if row is not None:
+                    yield row
+
+
+def _row(names: list[str], line: str) -> dict[str, Any] | None:
+    try:
+        (cells,) = csv.reader([line])
+        values = {name: float(cell) for name, cell in zip(names, cells, strict=True) if cell}
+    except (ValueError, csv.Error):
+        return None
+    known = {name: value for name, value in values.items() if not math.isnan(value)}
+    return {**known, "step": int(cells[0])}
 
 
 def was_cut_off(root: Path, run_id: str) -> bool:
     """Whether the process that logged a run there last was killed, and its service with it, if it had one already."""
     written = (root / "wandb").glob(f"*run-*-{run_id}*/run-{run_id}.wandb")  # a number follows where two share a second
-    found = [file.stat() for file in written]
+    try:
+        found = [file.stat() for file in written]
+    except OSError:  # what cannot be read says nothing
+        found = []
     size = max(found, key=lambda file: file.st_mtime_ns).st_size if found else 0
     return size <= HEADER or size % BLOCK == 0
