@@ -169,15 +169,27 @@ def test_fresh_seeds_judge_the_setting_that_others_chose():
     for octaves, verdict in ((-0.1, HOLDS), (-0.8, FAILS)):
         cells = pd.concat([*chosen, rates("nup_growth_1", octaves, 0.333, seeds=(2, 3, 4))], ignore_index=True)
         found = {claim.name: claim for claim in lr_transfer.claims(cells)}
-        assert found["recommended_drift"].verdict == found["recommended_price"].verdict == verdict
-        assert found["recommended_drift"].measured.value == pytest.approx(octaves)
+        assert found["third_drift"].verdict == found["third_price"].verdict == verdict
+        assert found["third_drift"].measured.value == pytest.approx(octaves)
         vertices = 0.2 + octaves * np.log2(17 / 3) + 0.02 * np.array([2, 3, 4])  # at depth 17; at depth 3 near 0.26
         price = np.exp((0.3 * ((0.5 - vertices) ** 2 - (np.round(2 * vertices) / 2 - vertices) ** 2)).mean())
-        assert found["recommended_price"].measured.value == pytest.approx(price)
+        assert found["third_price"].measured.value == pytest.approx(price)
         assert found["flat_setting"].measured.value == pytest.approx(0.1)  # the seeds that chose, and they alone
         table = lr_transfer.drifts(cells)
         assert table[["fresh", "seeds"]].to_numpy().tolist() == [[False, 2], [False, 2], [True, 3]]
-    assert "recommended_drift" not in {claim.name for claim in lr_transfer.claims(pd.concat(chosen))}
+    assert "third_drift" not in {claim.name for claim in lr_transfer.claims(pd.concat(chosen))}
+
+
+def test_each_chosen_setting_is_judged_by_its_own_seeds():
+    parts = [rates("nup", -0.6), rates("nup_growth_1", 0.1, 0.333)]
+    parts += [rates("nup_growth_1", -0.4, 0.333, seeds=(2, 3)), rates("nup_growth_1", 0.2, 0.25, seeds=(10, 11, 12))]
+    found = {claim.name: claim for claim in lr_transfer.claims(pd.concat(parts, ignore_index=True))}
+    assert found["third_drift"].measured.value == pytest.approx(-0.4)
+    assert found["quarter_drift"].measured.value == pytest.approx(0.2)
+    assert "judged on 3 seeds" in found["quarter_drift"].remark
+    assert "richness 0.25" in found["quarter_steps"].claim
+    assert found["quarter_price"].measured.value < found["third_price"].measured.value
+    assert found["flat_setting"].measured.value == pytest.approx(0.1)
 
 
 def test_a_rise_and_a_fall_of_the_best_rate_do_not_cancel():
@@ -185,22 +197,22 @@ def test_a_rise_and_a_fall_of_the_best_rate_do_not_cancel():
     middle = hump["model.depth"].isin((5, 9))
     hump.loc[middle, "schedule.rate"] *= 2.0
     found = {claim.name: claim for claim in lr_transfer.claims(pd.concat([rates("nup", -0.6), hump]))}
-    assert abs(found["recommended_drift"].measured.value) < 0.1
-    largest = found["recommended_steps"]
+    assert abs(found["third_drift"].measured.value) < 0.1
+    largest = found["third_steps"]
     assert largest.measured.value == pytest.approx(1 / np.log2(5 / 3))
     assert largest.verdict == FAILS
     assert [part.partition(": ")[0] for part in largest.remark.split("; ")] == ["3 to 5", "5 to 9", "9 to 17"]
     still = pd.concat([rates("nup", -0.6), rates("nup_growth_1", 0.1, 0.333, seeds=(2, 3, 4))])
-    assert verdicts(lr_transfer.claims(still))["recommended_steps"] == HOLDS
+    assert verdicts(lr_transfer.claims(still))["third_steps"] == HOLDS
 
 
 def test_seeds_that_diverge_are_not_left_out_of_a_price():
     cells = pd.concat([rates("nup", -0.6), rates("nup_growth_1", 0.0, 0.333, seeds=(2, 3, 4))], ignore_index=True)
     cells.loc[(cells["seed"] == 3) & (cells["model.depth"] == 17) & (cells["schedule.rate"] > 1.0), "loss"] = np.inf
     found = {claim.name: claim for claim in lr_transfer.claims(pd.concat([cells, rates("nup_growth_1", 0.0, 0.333)]))}
-    assert found["recommended_price"].measured.value == np.inf
-    assert found["recommended_price"].verdict == FAILS
-    assert found["recommended_price"].remark.endswith("1 of them diverge at that rate")
+    assert found["third_price"].measured.value == np.inf
+    assert found["third_price"].verdict == FAILS
+    assert found["third_price"].remark.endswith("1 of them diverge at that rate")
 
 
 def test_a_best_rate_at_the_end_of_those_tried_is_no_flat_setting():

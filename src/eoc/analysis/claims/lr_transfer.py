@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, KNOWN, READ, Claim, Estimate, judge, line, mean, ratio
-from eoc.analysis.claims.best_rate import CURVE, at, drifts, fresh, judge_still, judged_drift, optima
+from eoc.analysis.claims.best_rate import CHOSEN, CURVE, Chosen, at, drifts, judge_still, judged_drift, optima
 from eoc.analysis.claims.drawing import COLOURS, RULES, legend, panels, ticks
 from eoc.analysis.claims.reading import SETTING, final_loss, reduced
 from eoc.analysis.style import layer_colours
@@ -53,8 +53,9 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
     found += _over_width(cells)
     if len(table):
         found.append(_flat_setting(table))
-    new = every[every["fresh"]]
-    return found + (_confirmed(cells, new.iloc[0]) if len(new) else [])
+    for _, row in every[every["fresh"]].iterrows():
+        found += _confirmed(cells, row, next(one for one in CHOSEN if one.richness == row["model.richness"]))
+    return found
 
 
 def _flat_setting(table: pd.DataFrame) -> Claim:
@@ -104,9 +105,9 @@ def _over_width(cells: pd.DataFrame) -> list[Claim]:
     return found
 
 
-def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
-    """What fresh seeds say of the recommended setting."""
-    runs = cells[fresh(cells)]
+def _confirmed(cells: pd.DataFrame, row: pd.Series, chosen: Chosen) -> list[Claim]:
+    """What fresh seeds say of a chosen setting."""
+    runs = cells[chosen.fresh(cells)]
     best = optima(runs)
     shallowest = best["model.depth"].min()
     shallow, deep = (best[best["model.depth"] == depth].set_index("seed") for depth in (shallowest, row["deepest"]))
@@ -117,10 +118,10 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     price = ratio(ratios)
     lost = int(np.isinf(ratios).sum())
     setting = f"{RULES[row['model']]}, m = {row['model.width']}, richness {row['model.richness']:g}"
-    said = f"chosen on digits, judged on {row['seeds']} seeds that had no part in it"
+    said = f"chosen from {chosen.after}, judged on {row['seeds']} seeds that had no part in it"
     return [
         Claim(
-            "recommended_drift",
+            f"{chosen.name}_drift",
             f"{setting}: the best rate does not move with depth.",
             DERIVED,
             "octaves of the best rate per doubling of depth within ±0.25",
@@ -128,9 +129,9 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
             verdict,
             f"{said}; {row['course']}",
         ),
-        _largest_step(best, setting, inside=bool(row["inside"])),
+        _largest_step(best, f"{chosen.name}_steps", setting, inside=bool(row["inside"])),
         Claim(
-            "recommended_price",
+            f"{chosen.name}_price",
             f"{setting}: tuned at depth {shallowest}, depth {row['deepest']} pays at most a tenth of its loss.",
             DERIVED,
             f"loss at depth {row['deepest']} with the rate tried nearest to the mean best one of depth {shallowest}, "
@@ -142,7 +143,7 @@ def _confirmed(cells: pd.DataFrame, row: pd.Series) -> list[Claim]:
     ]
 
 
-def _largest_step(best: pd.DataFrame, setting: str, *, inside: bool) -> Claim:
+def _largest_step(best: pd.DataFrame, name: str, setting: str, *, inside: bool) -> Claim:
     """How far the best rate moves from one depth to the next: a rise and a fall cancel in its slope."""
     rates = np.log2(best.pivot_table(index="seed", columns="model.depth", values="rate")).sort_index(axis=1)
     depths = rates.columns.to_numpy(dtype=float)
@@ -150,7 +151,7 @@ def _largest_step(best: pd.DataFrame, setting: str, *, inside: bool) -> Claim:
     steps = {f"{depths[i]:g} to {depths[i + 1]:g}": mean(moves[:, i]) for i in range(len(depths) - 1)}
     measured = max(steps.values(), key=lambda each: abs(each.value))
     return Claim(
-        "recommended_steps",
+        name,
         f"{setting}: nor does the best rate move between neighbouring depths.",
         DERIVED,
         "octaves of the best rate per doubling from one depth to the next, the largest within ±0.25",
