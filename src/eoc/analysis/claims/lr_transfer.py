@@ -172,7 +172,8 @@ def _common(runs: pd.DataFrame, paid: pd.Series) -> str:
 def figure(cells: pd.DataFrame) -> Figure:
     """Loss against rate by depth, for the rules that matter most, and the best rate against depth."""
     drawn, axes = panels(3, "Train loss after 60 steps against the learning rate, by depth", rows=2)
-    shown = [("mup", 1.0), ("mup_inverse_depth", 1.0), ("nup", 1.0), ("nup_growth_1", 1.0), ("nup_growth_1", 0.333)]
+    lower = min((one.richness for one in CHOSEN if one.fresh(cells).any()), default=0.333)
+    shown = [("mup", 1.0), ("mup_inverse_depth", 1.0), ("nup", 1.0), ("nup_growth_1", 1.0), ("nup_growth_1", lower)]
     swept = cells[cells["model"] == "mup_inverse_depth"]  # over depth only; other rules are swept over width too
     depths = sorted((swept if len(swept) else cells)["model.depth"].unique())
     shades = layer_colours(len(depths))
