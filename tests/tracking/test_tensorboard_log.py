@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pytorch_lightning import Trainer
 
 from eoc.errors import RunFailure
 from eoc.tracking.run_folder import CHECKPOINT, METRICS
@@ -61,6 +62,17 @@ def test_a_run_that_was_killed_lacks_nothing_when_it_goes_on(tmp_path: Path) -> 
     killed(tmp_path / "run", "early", *words)
     time.sleep(1.0)  # its reader tells files of one second apart by process number
     assert same_as_csv(trained(tmp_path / "run", *words, small=False, ckpt_path=tmp_path / "run" / CHECKPOINT))
+
+
+def test_rows_are_in_the_file_before_a_checkpoint_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    done: list[str] = []
+    flush, save = SummaryWriter.flush, Trainer.save_checkpoint
+    monkeypatch.setattr(SummaryWriter, "flush", lambda self: [done.append("flushed"), flush(self)])
+    monkeypatch.setattr(Trainer, "save_checkpoint", lambda *given: [done.append("saved"), save(*given)])
+    trained(tmp_path / "run", *WORDS, NO_FIGURE, small=False)
+    assert done[:8] == ["flushed", "saved"] * 4
 
 
 def test_a_run_that_begins_anew_in_a_folder_shows_nothing_of_the_one_before(tmp_path: Path) -> None:

@@ -80,8 +80,7 @@ class WandbLog(Logger):
         self.root = Path(text("root", root)).absolute()
         self.patience = real("patience", patience, above=0.0)
         self.run_id: str | None = None
-        self._resumes = False
-        self._past: Past | None = None
+        self._past: Past | None = None  # of a run that goes on
         self._cut_off = False
         self._config: dict[str, Any] = {}
         self._run: Any = None
@@ -107,9 +106,9 @@ class WandbLog(Logger):
         """Where W&B keeps this run on disk, once it is open."""
         return Path(self._run.dir).parent if self._run is not None else None
 
-    def resume(self, run_id: str, past: Past | None = None) -> None:
+    def resume(self, run_id: str, past: Past) -> None:
         """Go on with the run of this id; of its past rows W&B is handed those that it may lack."""
-        self.run_id, self._resumes, self._past = run_id, True, past
+        self.run_id, self._past = run_id, past
         self._cut_off = was_cut_off(self.root, run_id)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -215,7 +214,7 @@ class WandbLog(Logger):
             self._log(past.tail())
 
     def _init(self, mode: str) -> Any:
-        resume = "allow" if self._resumes and mode == "online" else None
+        resume = "allow" if self._past is not None and mode == "online" else None
         place = {"mode": mode, "dir": str(self.root), "id": self.run_id, "resume": resume}
         return open_run(self.patience, **self.settings, **place, config=self._config)
 

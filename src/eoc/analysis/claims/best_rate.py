@@ -12,6 +12,7 @@ from eoc.analysis.claims.base import HOLDS, PARTLY, UNDECIDED, Estimate, judge, 
 
 CURVE = ["model", "model.width", "model.richness"]
 DRIFT = ["drift", "low", "high", "inside", "course", "loss_shallow", "loss_deep", "price"]
+CHOSEN_RULE = "nup_growth_1"
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,10 @@ class Chosen:
 
     def fresh(self, rows: pd.DataFrame) -> pd.Series:
         """Which rows are runs of it that had no part in its choice."""
-        there = (rows["model"] == MODEL) & (rows["model.richness"] == self.richness)
+        there = (rows["model"] == CHOSEN_RULE) & (rows["model.richness"] == self.richness)
         return there & (rows["seed"] >= self.first)
 
 
-MODEL = "nup_growth_1"
 CHOSEN = (
     Chosen("third", 0.333, 2, "two seeds of digits"),
     Chosen("quarter", 0.25, 10, "the drifts at 1/3 and 1/5 on digits, MNIST and CIFAR-10"),
@@ -71,7 +71,7 @@ def drifts(cells: pd.DataFrame) -> pd.DataFrame:
     The ``fresh`` seeds of a `CHOSEN` setting are a row of their own; curves of one depth have none.
     """
     best = optima(cells)
-    best["fresh"] = fresh(best)
+    best["fresh"] = np.logical_or.reduce([chosen.fresh(best) for chosen in CHOSEN])
     rows = []
     for (*key, new), part in best.groupby([*CURVE, "fresh"], sort=False):
         depths = sorted(part["model.depth"].unique())
@@ -140,11 +140,6 @@ def runs_of(cells: pd.DataFrame, key: Sequence[object]) -> pd.DataFrame:
     """The runs of one curve, named by its values of `CURVE`."""
     there = np.logical_and.reduce([cells[name] == value for name, value in zip(CURVE, key, strict=True)])
     return cells[there]
-
-
-def fresh(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are runs of a `CHOSEN` setting that had no part in its choice."""
-    return np.logical_or.reduce([chosen.fresh(rows) for chosen in CHOSEN])
 
 
 def at(runs: pd.DataFrame, rates: pd.Series) -> pd.DataFrame:

@@ -135,7 +135,7 @@ def _cooldown(cooled: pd.DataFrame, hot: pd.DataFrame) -> list[Claim]:
         found.append(
             judged(
                 "cooldown_flat",
-                "It leaves the network where it is flat.",
+                "A cooldown leaves the network where it is flat.",
                 DERIVED,
                 "median sharpness of the last tenth with cooldown over that without, at most 1.25",
                 ratio(paired(cooled, hot, "sharpness_end", np.divide)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eoc.dynamics.curvature.derivatives import exact_arithmetic
 from eoc.dynamics.curvature.operator import SymmetricOperator
-from eoc.dynamics.curvature.subspace import Rows, inner, norm, orthonormalized, random_vector, representable
+from eoc.dynamics.curvature.subspace import Rows, exactly, inner, norm, orthonormalized, random_vector, representable
 from eoc.errors import integer, real
 
 
@@ -63,8 +63,7 @@ def trace(operator: SymmetricOperator, products: int = 30, generator: torch.Gene
         basis = orthonormalized(operator(torch.stack(draws)), like.new_empty(0, operator.size))
         exact = 0.0
         if len(basis):
-            inside = inner(basis, operator(basis)).cpu()
-            exact = float(representable(inside, operator.dtype).diagonal().sum())
+            exact = float(exactly(basis, operator(basis)).diagonal().sum())
         if len(basis) == operator.size:
             return Trace(exact, 0.0, operator.products - before)
         samples = (torch.randint(2, (third, operator.size), generator=generator, device="cpu") * 2 - 1).to(like)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from eoc.dynamics.curvature.memory import Prediction, SpectralMemory
 from eoc.dynamics.curvature.operator import SymmetricOperator
-from eoc.dynamics.curvature.subspace import Rows, combined, inner, orthonormalized, random_vector, representable
+from eoc.dynamics.curvature.subspace import Rows, combined, exactly, inner, orthonormalized, random_vector, roughly
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
 WHICH = tuple(_RANKS)
@@ -111,7 +111,7 @@ class Search:
         rows = head.to(self._U) @ self._W.matrix
         rows.addmm_((self.values[there:count, None] * head).to(self._U), self._V.matrix, alpha=-1)
         self._residuals = torch.cat([self._residuals, rows]) if there else rows
-        self._gram = representable(inner(self._residuals, self._residuals).cpu(), self._U.dtype)
+        self._gram = exactly(self._residuals, self._residuals)
         self.norms = self._gram.diagonal().sqrt()
 
     def ritz(self, count: int) -> Tensor:
@@ -206,7 +206,7 @@ class Search:
             return residuals
         mixing = self._mixing[:, pairs]
         overlap = self._D.T @ mixing - self._C.T @ mixing * self.values[pairs]
-        coupling = _roughly(self._W.matrix, residuals)
+        coupling = roughly(self._W.matrix, residuals)
         coefficients = self._prediction().directions(pairs, overlap, coupling, self._gram[pairs][:, pairs])
         known, fresh = coefficients.split([len(self._U), len(pairs)], dim=1)
         # What lies along V is known and taken away here: it would cost an orthogonalization a second pass.
@@ -226,12 +226,12 @@ class Search:
         products = self._operator(new)
         self.products += len(new)
         self._W.append(products)
-        across, corner = representable(inner(self._V.matrix, products).cpu(), self._U.dtype).split([old, len(new)])
+        across, corner = exactly(self._V.matrix, products).split([old, len(new)])
         self._T = torch.cat([torch.cat([self._T, across], 1), torch.cat([across.T, (corner + corner.T) / 2], 1)])
         if not len(self._U):
             self._C = self._D = self._T.new_zeros(len(self._V), 0)
             return
-        seen = _roughly(torch.cat([new, products]), self._U)
+        seen = roughly(torch.cat([new, products]), self._U)
         self._C = torch.cat([self._C, seen[: len(new)]])
         self._D = torch.cat([self._D, seen[len(new) :]])
 
@@ -248,8 +248,3 @@ class Search:
         self.values = self.values[:keep]
         self._T = torch.diag(self.values)
         self._mixing = torch.eye(keep, dtype=torch.float64, device="cpu")
-
-
-def _roughly(a: Tensor, b: Tensor) -> Tensor:
-    """Return inner products in the vectors' own precision, at half the cost: enough to predict from, not to report."""
-    return representable((a @ b.T).cpu().double(), a.dtype)

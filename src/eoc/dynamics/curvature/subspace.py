@@ -178,3 +178,13 @@ class Rows:
 def random_vector(size: int, generator: torch.Generator, like: Tensor) -> Float[Tensor, " parameters"]:
     """Return standard normal numbers drawn on the CPU, so that every device and dtype starts alike."""
     return torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(like)
+
+
+def exactly(a: Tensor, b: Tensor) -> Tensor:
+    """Return inner products as `inner` does, on the CPU; raise where they overflow the vectors' precision."""
+    return representable(inner(a, b).cpu(), a.dtype)
+
+
+def roughly(a: Tensor, b: Tensor) -> Tensor:
+    """Return inner products in the vectors' own precision, at half the cost: enough to predict from, not to report."""
+    return representable((a @ b.T).cpu().double(), a.dtype)
