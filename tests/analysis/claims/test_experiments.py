@@ -183,10 +183,13 @@ def test_fresh_seeds_judge_the_setting_that_others_chose():
 def test_each_chosen_setting_is_judged_by_its_own_seeds():
     parts = [rates("nup", -0.6), rates("nup_growth_1", 0.1, 0.333)]
     parts += [rates("nup_growth_1", -0.4, 0.333, seeds=(2, 3)), rates("nup_growth_1", 0.2, 0.25, seeds=(10, 11, 12))]
+    parts += [rates("nup_growth_1", -0.9, 0.25, seeds=(3,))]  # it would have had a part in the choice
     found = {claim.name: claim for claim in lr_transfer.claims(pd.concat(parts, ignore_index=True))}
     assert found["third_drift"].measured.value == pytest.approx(-0.4)
     assert found["quarter_drift"].measured.value == pytest.approx(0.2)
     assert "judged on 3 seeds" in found["quarter_drift"].remark
+    assert found["third_steps"].measured.value == pytest.approx(-0.4)
+    assert found["quarter_steps"].measured.value == pytest.approx(0.2)
     assert "richness 0.25" in found["quarter_steps"].claim
     assert found["quarter_price"].measured.value < found["third_price"].measured.value
     assert found["flat_setting"].measured.value == pytest.approx(0.1)
