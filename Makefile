@@ -51,7 +51,7 @@ test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs ro
 	done
 	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
 
-# Every experiment as a sweep, then the claims. What is finished is not run again: stop it and go on as you like.
+# Every experiment as a sweep, then the claims of all, with the figures that each would draw for itself. What is finished is not run again: stop it and go on as you like.
 EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer kappa_transfer cosines catapult geometric_schedule
 DATASET := digits
 JOBS := 2
@@ -62,7 +62,7 @@ reproduce: $(STAMP) ## run all experiments and judge the claims (DATASET=mnist D
 	@set -e; for name in $(EXPERIMENTS); do \
 		echo "== $$name"; \
 		OMP_NUM_THREADS=1 $(RUN) train.py experiment=$$name $(DATA) $(if $(DATA_ROOT),dataset.root=$(DATA_ROOT)) hydra.sweep.dir=$(SWEEPS)/$$name \
-			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); \
+			hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) '~hydra.callbacks.report' $(ARGS); \
 	done
 	$(RUN) -m eoc.analysis.claims $(SWEEPS) --to results/$(NAME) --options "$(strip $(DATA) $(ARGS))"
 

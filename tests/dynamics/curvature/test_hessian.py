@@ -321,3 +321,29 @@ def test_a_graph_serves_until_a_weight_moves_and_also_when_it_moves_back():
     for value in (2.0, 1.0):
         theta.data.fill_(value)
         torch.testing.assert_close(operator(eye).diagonal(), theta.detach().exp())
+
+
+def test_inside_held_weights_are_looked_at_once_and_after_it_again(monkeypatch):
+    theta = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    zeros, eye, looks = torch.zeros(1, 1), torch.eye(3, dtype=torch.float64), []
+    operator = HessianOperator(lambda *_: theta.exp().sum(), [theta], [(zeros, zeros)])
+    equal = torch.equal
+    monkeypatch.setattr(torch, "equal", lambda *pair: looks.append(1) or equal(*pair))
+    operator(eye)
+    with operator.held():
+        for _ in range(3):
+            operator(eye)
+        with operator.held():
+            operator(eye)
+        operator(eye)
+    assert len(looks) == 1
+    for value in (2.0, 3.0):  # outside, and at the first product inside
+        theta.data.fill_(value)
+        torch.testing.assert_close(operator(eye).diagonal(), theta.detach().exp())
+        theta.data.fill_(-value)
+        with operator.held():
+            torch.testing.assert_close(operator(eye).diagonal(), theta.detach().exp())
+        with pytest.raises(InvalidInput), operator.held():
+            operator(eye[:, :2])
+    theta.data.fill_(0.5)
+    assert float(top_eigenpairs(operator).values[0]) == pytest.approx(float(theta.detach().exp()[0]))

@@ -56,6 +56,10 @@ GRID = [
     ["callbacks.curvature.every=3", "~callbacks.curvature"],
     ["hydra.job.num=3", "seed=4", "trainer.max_steps=20"],
     ["debug=default"],
+    ["model.depth=5", "model=nup_growth_1", "model.width=8"],
+    ["model.depth=7", "model=nup_growth_1", "model.width=6"],
+    ["experiment=lr_transfer", "callbacks=none", "trainer.max_steps=7", "logger.csv.folder=x"],
+    ["model=mup", "model.depth=${seed}"],
 ]
 
 
@@ -75,8 +79,9 @@ def test_files_are_read_once_for_a_choice_of_groups(loader):
     remembering = RememberingLoader(counting)
     for model in ("nup", "mup"):
         for seed in range(10):
-            config = remembering.load_sweep_config(master, [f"model={model}", f"seed={seed}", "model.depth=5"])
-            assert (config.model.parameterization, config.seed, config.model.depth) == (model, seed, 5)
+            depth = 3 + seed % 3
+            config = remembering.load_sweep_config(master, [f"model={model}", f"seed={seed}", f"model.depth={depth}"])
+            assert (config.model.parameterization, config.seed, config.model.depth) == (model, seed, depth)
     assert counting.composed == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from eoc.dynamics.curvature.derivatives import exact_arithmetic
 from eoc.dynamics.curvature.memory import SpectralMemory
-from eoc.dynamics.curvature.operator import SymmetricOperator
+from eoc.dynamics.curvature.operator import ParameterOperator, SymmetricOperator
 from eoc.dynamics.curvature.search import WHICH, Search
 from eoc.errors import InvalidInput, choice, integer, real
 
@@ -105,7 +106,8 @@ def top_eigenpairs(
     if rows is not None and (rows.ndim != 2 or rows.shape[1] != operator.size):
         raise InvalidInput("start", tuple(rows.shape), f"its shape must be (rows, {operator.size})")
     generator = torch.Generator("cpu").manual_seed(0) if generator is None else generator
-    with torch.inference_mode(False), torch.no_grad(), exact_arithmetic(operator.device):
+    held = operator.held() if isinstance(operator, ParameterOperator) else nullcontext()
+    with torch.inference_mode(False), torch.no_grad(), exact_arithmetic(operator.device), held:
         memory = start if isinstance(start, SpectralMemory) else None
         search = Search(operator, k, guards, which, memory, caution)
         rounds = search.begin(rows, generator, max_products, math.ceil(math.log(operator.size)))

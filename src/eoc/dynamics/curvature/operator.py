@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -107,6 +108,7 @@ class ParameterOperator(ABC):
         self._watched = [*self._parameters, *(p for p in others if all(p is not q for q in self._parameters))]
         self._versions: list[object] = []
         self._values: list[Tensor] = []  # of what is watched, when the graph was built
+        self._holding = self._settled = False  # inside `held`, and looked at there
 
     @abstractmethod
     def _build(self, batch: Batch) -> Any:
@@ -149,7 +151,19 @@ class ParameterOperator(ABC):
         with random_state_kept(self.device):
             yield from zip(self._batches, self._lengths, strict=True)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Look whether a weight has changed at the first product inside alone: for who lets none change there."""
+        outer, self._holding = self._holding, True
+        try:
+            yield
+        finally:
+            self._holding = outer
+            self._settled = self._settled and outer
+
     def _single_graph(self) -> Any:
+        if self._settled:
+            return self._graph
         versions: list[object] = [p._version for p in self._watched]
         for part in self._modules:
             versions += [part.training, *map(id, part._parameters.values())]
@@ -159,6 +173,7 @@ class ParameterOperator(ABC):
             self._values = [value.clone() for value in self._present()]
             ((batch, _),) = self._chunks()
             self._graph = self._built(batch)
+        self._settled = self._holding
         return self._graph
 
     def _unmoved(self) -> bool:
@@ -180,7 +195,7 @@ class ParameterOperator(ABC):
         return (self._apply(graph, direction) for direction in directions)
 
     def _rows(self, graph: Any, directions: list[list[Tensor]]) -> Tensor:
-        result = torch.zeros(len(directions), sum(self._sizes), dtype=self.dtype, device=self.device)
+        result = torch.empty(len(directions), sum(self._sizes), dtype=self.dtype, device=self.device)
         for row, parts in zip(result, self._apply_all(graph, directions), strict=True):
             self._join(parts, row)
         return result
@@ -193,6 +208,7 @@ class ParameterOperator(ABC):
     def _join(self, parts: Parts, row: Tensor) -> None:
         for i, (place, part) in enumerate(zip(row.split(self._sizes), parts, strict=True)):
             if part is None:
+                place.zero_()
                 continue
             dense = part.to_dense() if part.is_sparse else part
             if self._scales is not None:

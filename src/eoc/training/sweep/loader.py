@@ -23,7 +23,7 @@ class RememberingLoader(ConfigLoader):
 
     Composing means reading some twenty files (about 75 ms); the value of a key does not change which. Overrides of
     values that are no plain numbers, texts or lists, that add or delete, or that touch one another's keys are Hydra's
-    own business, as is everything that goes wrong.
+    own business, as is everything that goes wrong. A word is parsed once, however many jobs have it.
 
     Args:
         loader: Hydra's.
@@ -33,10 +33,11 @@ class RememberingLoader(ConfigLoader):
         self._loader = loader
         self._sweep = uuid.uuid4().hex  # a worker process may serve several sweeps
         self._groups: dict[str, bool] = {}
+        self._parsed: dict[str, Override] = {}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose the config of one job."""
-        parsed = OverridesParser.create().parse_overrides(list(sweep_overrides))
+        parsed = [self._parse(word) for word in sweep_overrides]
         plain = [override for override in parsed if self._is_plain(override, parsed)]
         if not plain:
             return self._loader.load_sweep_config(master_config, list(sweep_overrides))
@@ -51,16 +52,25 @@ class RememberingLoader(ConfigLoader):
         OmegaConf.copy_cache(from_config=master_config, to_config=config)  # the sweep's time, for one
         return config
 
+    def _parse(self, word: str) -> Override:
+        if word not in self._parsed:
+            (self._parsed[word],) = OverridesParser.create().parse_overrides([word])
+        return self._parsed[word]
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self._groups:
+            self._groups[key] = bool(self._loader.get_group_options(key))
+        return self._groups[key]
+
     def _is_plain(self, override: Override, all_of_them: Sequence[Override]) -> bool:
         key = override.key_or_group
         if override.type != OverrideType.CHANGE or override.package is not None or isinstance(override.value(), dict):
             return False
-        if key not in self._groups:
-            self._groups[key] = bool(self._loader.get_group_options(key))
-        if self._groups[key]:
+        if self._is_group(key):
             return False
-        touching = [other.key_or_group for other in all_of_them if other is not override]
-        return not any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in touching)
+        others = [other.key_or_group for other in all_of_them if other is not override]
+        others = [other for other in others if not self._is_group(other)]  # choices are made before values are set
+        return not any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in others)
 
     def _template(self, master_config: DictConfig, overrides: tuple[str, ...]) -> DictConfig:
         key = (self._sweep, overrides)
