@@ -51,7 +51,8 @@ test-slurm: $(STAMP) ## run a sweep on a real SLURM (Debian's packages; needs ro
 	done
 	EOC_TEST_SLURM=1 $(RUN) -m pytest tests/slurm $(ARGS)
 
-# Every experiment as a sweep, then the claims of all, with the figures that each would draw for itself. What is finished is not run again: stop it and go on as you like.
+# Every experiment as a sweep, then the claims of all, with the figures that each would draw for itself.
+# What is finished is not run again: stop it and go on as you like.
 EXPERIMENTS := depth_curvature coordinate_check concentration lr_transfer kappa_transfer cosines catapult geometric_schedule
 DATASET := digits
 JOBS := 2

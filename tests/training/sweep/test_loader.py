@@ -60,6 +60,9 @@ GRID = [
     ["model.depth=7", "model=nup_growth_1", "model.width=6"],
     ["experiment=lr_transfer", "callbacks=none", "trainer.max_steps=7", "logger.csv.folder=x"],
     ["model=mup", "model.depth=${seed}"],
+    ["model.depth=5", "model={depth: 7}"],
+    ["model={depth: 7}", "model.depth=5"],
+    ["seed=3", "seed=3", "seed=4"],
 ]
 
 

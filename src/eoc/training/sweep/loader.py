@@ -68,8 +68,11 @@ class RememberingLoader(ConfigLoader):
             return False
         if self._is_group(key):
             return False
-        others = [other.key_or_group for other in all_of_them if other is not override]
-        others = [other for other in others if not self._is_group(other)]  # choices are made before values are set
+        # Choices are made before values are set, whatever their order; a dict for a group is a value.
+        values = [
+            each for each in all_of_them if isinstance(each.value(), dict) or not self._is_group(each.key_or_group)
+        ]
+        others = [each.key_or_group for each in values if each is not override]
         return not any(f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.") for other in others)
 
     def _template(self, master_config: DictConfig, overrides: tuple[str, ...]) -> DictConfig:
