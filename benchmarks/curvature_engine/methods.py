@@ -17,6 +17,7 @@ from eoc.dynamics.curvature import (
     CurvatureTracker,
     GaussNewtonOperator,
     HessianOperator,
+    PerceptronHessian,
     SpectralMemory,
     top_eigenpairs,
 )
@@ -47,13 +48,16 @@ class Problem:
         self.weights, self.metric = list(network.weights), network.rates
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return 0.5 * (self.network(inputs) - targets).square().sum() / len(inputs)
+        return _criterion(self.network(inputs), targets)
 
     def gradient(self) -> list[Tensor]:
         return list(torch.autograd.grad(self.loss(*self.batches[0]), self.weights))
 
     def operator(self, autocast: torch.dtype | None = None) -> HessianOperator:
         return HessianOperator(self.loss, self.weights, self.batches, self.metric, autocast=autocast)
+
+    def written_out(self) -> PerceptronHessian:
+        return PerceptronHessian(self.network, _criterion, self.batches, self.metric)
 
 
 class Tracked:
@@ -65,6 +69,14 @@ class Tracked:
     def __call__(self, problem: Problem) -> Estimate:
         scout = None if self.scout is None else problem.operator(self.scout)
         found = self.tracker.probe(problem.operator(self.autocast), scout)
+        return float(found.values[0]), found.relative_bound, found.products
+
+
+class WrittenOut(Tracked):
+    """A tracker of ours with the products of an MLP written out."""
+
+    def __call__(self, problem: Problem) -> Estimate:
+        found = self.tracker.probe(problem.written_out())
         return float(found.values[0]), found.relative_bound, found.products
 
 
@@ -118,6 +130,9 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker": Tracked,
     "tracker, top 5": lambda: Tracked(k=5),
     "tracker, tolerance 1e-2": lambda: Tracked(tolerance=1e-2),
+    "tracker, products written out": WrittenOut,
+    "tracker, products written out, top 5": lambda: WrittenOut(k=5),
+    "tracker, products written out, tolerance 1e-2": lambda: WrittenOut(tolerance=1e-2),
     "tracker, scout in bfloat16, tolerance 1e-2": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2),
     "tracker, scout in bfloat16, tolerance 1e-2, 2 guards": lambda: Tracked(
         scout=torch.bfloat16, tolerance=1e-2, guards=2
@@ -237,11 +252,11 @@ PEERS: dict[str, Callable[[Problem], float]] = {
 def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[str, float]:
     """Medians of the time of one product, by way of computing it, in gradients (timed in turns)."""
     inputs, targets = problem.batches[0]
-    operator = problem.operator()
+    operator, written = problem.operator(), problem.written_out()
     newton = GaussNewtonOperator(
         problem.network, lambda o, t: _criterion(o, t), problem.weights, problem.batches, problem.metric
     )
-    operator.gradient()
+    operator.gradient(), written.gradient()
     coarse = problem.operator(torch.bfloat16)
     row, rows = torch.randn(1, operator.size).to(inputs), torch.randn(4, operator.size).to(inputs)
     graph = torch.autograd.grad(problem.loss(inputs, targets), problem.weights, create_graph=True)
@@ -267,7 +282,11 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
             "gradient": (problem.gradient, 1),
             "gradient with graph": (lambda: problem.operator().gradient(), 1),
             "gradient, from the graph of a probe": (operator.gradient, 1),
+            "gradient with graph, written out": (lambda: problem.written_out().gradient(), 1),
+            "gradient, from the passes of a probe written out": (written.gradient, 1),
             "Hessian product": (lambda: operator(row), 1),
+            "Hessian product, written out": (lambda: written(row), 1),
+            "Hessian product, written out, 4 vectors": (lambda: written(rows), 4),
             "Hessian product, 4 vectors in one pass (is_grads_batched)": (
                 lambda: torch.autograd.grad(graph, problem.weights, stacked, retain_graph=True, is_grads_batched=True),
                 4,

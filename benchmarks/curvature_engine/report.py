@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 PHASES = {"edge_of_stability": "Edge of stability", "catapult": "Catapult phase, rate = 2.5 / sharpness"}
 STARTS = {"edge_of_stability": "from the first on at which η·λ has reached 2", "catapult": "from the start on"}
+OUT = "written out"
+WRITTEN = f"tracker, products {OUT}"
 SCOUT = "tracker, scout in bfloat16, tolerance 1e-2"
 CHEAP = (
     SCOUT,
@@ -69,14 +71,22 @@ def _goals(phases: list[dict], products: dict) -> str:
     shared = products["gradient"] - products["gradient, from the graph of a probe"]
     beside = [f"{p['methods']['tracker']['gradients_median'] - shared:.1f}" for p in phases]
     lines.append(row("the same where the training step takes its gradient from the probe's graph", beside))
+    if WRITTEN in phases[0]["methods"]:
+        lines.append(row("its cost with an MLP's products written out", of(WRITTEN, "gradients_median", ".1f")))
+        shared = products["gradient"] - products["gradient, from the passes of a probe written out"]
+        beside = [f"{p['methods'][WRITTEN]['gradients_median'] - shared:.1f}" for p in phases]
+        lines.append(row("the same where the training step takes its gradient from the probe's passes", beside))
     lines += _fastest_peer(phases, row)
-    lines.append(row("top 5, gradients", of("tracker, top 5", "gradients_median", ".1f")))
+    for title, name in (("top 5", "tracker, top 5"), ("top 5, products written out", f"{WRITTEN}, top 5")):
+        if name in phases[0]["methods"]:
+            lines.append(row(f"{title}, gradients", of(name, "gradients_median", ".1f")))
     for name in CHEAP:
         costs, medians, worst = (of(name, e, f) for e, f in CHEAP_ENTRIES)
         cells = [f"{c}; {m}, {w}" for c, m, w in zip(costs, medians, worst, strict=True)]
         lines.append(row(f"{name}: gradients; error in the median, worst", cells))
-    product = f"{products['Hessian product']:.2f}"
-    lines.append(row("one product, gradients", [product, product]))
+    for title, name in (("one product", "Hessian product"), ("one product written out", f"Hessian product, {OUT}")):
+        if name in products:
+            lines.append(row(f"{title}, gradients", [f"{products[name]:.2f}"] * 2))
     limit = "Peers start anew, so that their worst error is over few steps: it may be larger over all.\n"
     return "\n".join(lines) + f"\n\n{limit}"
 
@@ -89,7 +99,10 @@ def _fastest_peer(phases: list[dict], row: Callable[[str, list[str]], str]) -> l
     theirs = [p["peers"][best]["gradients_median"] for p in phases]
     lines = [row(f"fastest peer within 1e-3 in both: {best}", [f"{cost:.1f}" for cost in theirs])]
     scouts = (SCOUT, "the tracker's with a scout"), (f"{SCOUT}, 2 guards", "the tracker's with a scout and 2 guards")
-    for name, title in (("tracker", "the tracker's"), *scouts):
+    written = WRITTEN, "the tracker's with products written out"
+    for name, title in (("tracker", "the tracker's"), written, *scouts):
+        if name not in phases[0]["methods"]:
+            continue
         ours = [p["methods"][name]["gradients_median"] for p in phases]
         ratios = [f"{their / our:.1f}" for their, our in zip(theirs, ours, strict=True)]
         lines.append(row(f"its cost over {title} ({sum(theirs) / sum(ours):.1f} over both runs)", ratios))
@@ -167,14 +180,15 @@ def _products(products: dict) -> str:
 
 def _scaling(rows: list[dict]) -> str:
     lines = ["**Cost against size**, early in training: medians over ten steps.\n"]
+    both = all("written_out_seconds" in row for row in rows)
+    more = [" written out: gradients | milliseconds |", "---|---|"] if both else ["", ""]
     lines += [
-        "| width | parameters | images | k | products | gradients | milliseconds |",
-        "|---|---|---|---|---|---|---|",
+        f"| width | parameters | images | k | products | gradients | milliseconds |{more[0]}",
+        f"|---|---|---|---|---|---|---|{more[1]}",
     ]
     for row in rows:
-        ratio = row["probe_seconds"] / row["gradient_seconds"]
-        lines.append(
-            f"| {row['width']} | {row['parameters']:,} | {row['images']:,} | {row['k']} | {row['products']:g} "
-            f"| {ratio:.1f} | {1e3 * row['probe_seconds']:.0f} |"
-        )
+        probes = [row["probe_seconds"], *([row["written_out_seconds"]] if both else [])]
+        costs = [f"{spent / row['gradient_seconds']:.1f} | {1e3 * spent:.0f}" for spent in probes]
+        sizes = f"{row['width']} | {row['parameters']:,} | {row['images']:,} | {row['k']} | {row['products']:g}"
+        lines.append(f"| {sizes} | {' | '.join(costs)} |")
     return "\n".join(lines) + "\n"

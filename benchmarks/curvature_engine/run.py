@@ -177,12 +177,15 @@ def scaling(images_of: Callable[[int], tuple[Tensor, Tensor]], device: str, cloc
     for width, images, k in cases + [(256, 1000, k) for k in (2, 5, 10)]:
         problem = Problem(network(width).to(device), *images_of(images))
         tracker, costs, gradients, products = CurvatureTracker(k=k), [], [], []
+        other, written = CurvatureTracker(k=k), []
         rate = 1.5 / float(tracker.probe(problem.operator()).values[0])
         for step in range(16):
             gradients.append(min(timed(problem.gradient, clock)[0] for _ in range(3)))
             seconds, found = timed(lambda p=problem, t=tracker: t.probe(p.operator()), clock)
+            out, _ = timed(lambda p=problem, t=other: t.probe(p.written_out()), clock)
             if step >= 6:
                 costs.append(seconds)
+                written.append(out)
                 products.append(found.products)
             descend(problem, problem.gradient(), rate)
         rows.append(
@@ -193,6 +196,7 @@ def scaling(images_of: Callable[[int], tuple[Tensor, Tensor]], device: str, cloc
                 "parameters": sum(w.numel() for w in problem.weights),
                 "gradient_seconds": statistics.median(gradients),
                 "probe_seconds": statistics.median(costs),
+                "written_out_seconds": statistics.median(written),
                 "products": statistics.median(products),
             }
         )

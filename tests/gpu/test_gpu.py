@@ -16,6 +16,7 @@ from eoc.dynamics.curvature import (
     CurvatureTracker,
     GaussNewtonOperator,
     HessianOperator,
+    PerceptronHessian,
     TangentKernelOperator,
     critical_sharpness,
     spectral_density,
@@ -155,7 +156,9 @@ class Problem:
         newton = GaussNewtonOperator(self.network, self.criterion, self.weights, ragged, self.network.rates)
         kernel = TangentKernelOperator(self.network, self.weights, self.batches, self.network.rates)
         chunked = HessianOperator(self.loss, self.weights, ragged, self.network.rates)
-        return {"Hessian": self.hessian(), "in chunks": chunked, "Gauss-Newton": newton, "tangent kernel": kernel}
+        written_out = PerceptronHessian(self.network, self.criterion, self.batches, self.network.rates)
+        hessians = {"Hessian": self.hessian(), "in chunks": chunked, "written out": written_out}
+        return {**hessians, "Gauss-Newton": newton, "tangent kernel": kernel}
 
 
 def test_operators_solvers_and_estimates_agree_with_those_on_the_cpu() -> None:

@@ -37,6 +37,7 @@ def test_values_and_gradients(a, b):
     s = torch.linspace(-3, 3, 8, dtype=torch.float64, requires_grad=True)
     values = Activation(a, b)(s)
     (gradient,) = torch.autograd.grad(values.sum(), s)
+    torch.testing.assert_close(Activation(a, b).derivative(s), gradient, rtol=0, atol=1e-15)
     for x, value, slope in zip(s.tolist(), values.tolist(), gradient.tolist(), strict=True):
         assert value == pytest.approx(a * x + b * abs(x), abs=1e-15)
         assert slope == pytest.approx(a + b * math.copysign(1, x), abs=1e-15)
@@ -53,6 +54,7 @@ def test_named_activations_are_the_known_functions():
 def test_derivative_at_zero(choice, slope):
     zero = torch.zeros(1, requires_grad=True)
     assert torch.autograd.grad(parse_activation(choice)(zero).sum(), zero)[0].item() == pytest.approx(slope)
+    assert parse_activation(choice).derivative(zero).item() == pytest.approx(slope)
 
 
 @pytest.mark.parametrize("pair", [[0.3, 0.8], (0.3, 0.8), OmegaConf.create([0.3, 0.8]), Activation(0.3, 0.8)])

@@ -54,6 +54,12 @@ class Activation:
             return self.b * preactivations.abs() if self.b != 1.0 else preactivations.abs()
         return self.a * preactivations + self.b * preactivations.abs()
 
+    def derivative(self, preactivations: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return φ' elementwise, at 0 what PyTorch takes for it: a, but 0 for ReLU."""
+        if self.a == self.b == 0.5:
+            return (preactivations > 0).to(preactivations.dtype)
+        return self.a + self.b * preactivations.sign()
+
 
 NAMED = {
     "relu": Activation(0.5, 0.5),

@@ -18,6 +18,7 @@ from eoc.dynamics.curvature import (
     CurvatureTracker,
     Eigenpairs,
     HessianOperator,
+    PerceptronHessian,
     critical_sharpness,
 )
 from eoc.dynamics.curvature.arguments import Batch
@@ -114,6 +115,8 @@ class CurvatureProbe:
             key = "curvature.autocast" if self.scout is None else "curvature.scout"
             raise InvalidInput(key, "bfloat16", "it needs trainer.precision=32-true")
         batches = self._batches(module, share)
+        if autocast is None:
+            return PerceptronHessian(module.network, module.loss, batches, metric, reduce)
         return HessianOperator(module.loss_of, weights, batches, metric, reduce, autocast=autocast)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:

@@ -8,6 +8,7 @@ from eoc.dynamics.curvature.hessian import HessianOperator
 from eoc.dynamics.curvature.layers import LayerCurvature
 from eoc.dynamics.curvature.memory import SpectralMemory
 from eoc.dynamics.curvature.operator import NonFiniteCurvature, ParameterOperator, SymmetricOperator
+from eoc.dynamics.curvature.perceptron import PerceptronHessian
 from eoc.dynamics.curvature.tracker import CurvatureTracker
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LayerCurvature",
     "NonFiniteCurvature",
     "ParameterOperator",
+    "PerceptronHessian",
     "SpectralDensity",
     "SpectralMemory",
     "SymmetricOperator",

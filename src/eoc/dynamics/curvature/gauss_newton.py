@@ -76,7 +76,7 @@ class GaussNewtonOperator(ParameterOperator):
         pulled = reaching(differentiated(outputs, self._parameters, probe))
         return _Linearization(outputs, probe, pulled, copy, slope)
 
-    def _apply(self, graph: _Linearization, direction: list[Tensor]) -> Parts:
+    def _apply(self, graph: _Linearization, direction: Sequence[Tensor]) -> Parts:
         (pushed,) = transposed(graph.pulled, [graph.probe], direction)
         nothing = (None,) * len(self._parameters)
         if pushed is None:
@@ -143,7 +143,7 @@ class TangentKernelOperator(ParameterOperator):
         pulled = reaching(differentiated(outputs, self._parameters, probe))
         return _Linearization(outputs, probe, pulled, outputs, None)
 
-    def _apply(self, graph: _Linearization, direction: list[Tensor]) -> Parts:
+    def _apply(self, graph: _Linearization, direction: Sequence[Tensor]) -> Parts:
         return transposed([graph.outputs], self._parameters, direction)
 
     def _pulled(self, graph: _Linearization, rows: Tensor) -> Tensor:

@@ -91,34 +91,39 @@ class HessianOperator(ParameterOperator):
         if len(self._lengths) != 1:
             raise InvalidInput("batches", len(self._lengths), "the gradient is at hand with a single chunk only")
         with torch.inference_mode(False):
-            parts = zip(self._single_graph(), self._parameters, strict=True)
+            parts = zip(self._derivatives(self._single_graph()), self._parameters, strict=True)
             return [torch.zeros_like(p) if g is None else g.detach().clone() for g, p in parts]
 
-    def _build(self, batch: Batch) -> Parts:
+    def _build(self, batch: Batch) -> Any:
         coarse = nullcontext() if self._autocast is None else torch.autocast(self.device.type, self._autocast)
         with coarse:
             loss = scalar(self._loss(*batch))
         return reaching(differentiated(loss, self._parameters))
 
-    def _apply(self, graph: Parts, direction: list[Tensor]) -> Parts:
-        return transposed(graph, self._parameters, direction)
+    def _derivatives(self, graph: Any) -> Parts:
+        """Return the gradient of a chunk."""
+        parts: Parts = graph
+        return parts
+
+    def _apply(self, graph: Any, direction: Sequence[Tensor], *, together: bool = False) -> Parts:
+        return transposed(graph, self._parameters, direction, together=together)
 
     def _waits(self) -> bool:
         """Whether a pass is so short that a GPU waits to be told what to do."""
         return self.device.type == "cuda" and self.size * self._longest <= _LAUNCHES
 
-    def _apply_all(self, graph: Parts, directions: list[list[Tensor]]) -> Iterator[Parts]:
+    def _apply_all(self, graph: Any, directions: list[list[Tensor]]) -> Iterator[Parts]:
         for start in range(0, len(directions), _TOGETHER):
             some = directions[start : start + _TOGETHER]
             yield from self._in_one_pass(graph, some) or super()._apply_all(graph, some)
 
-    def _in_one_pass(self, graph: Parts, directions: list[list[Tensor]]) -> list[Parts] | None:
+    def _in_one_pass(self, graph: Any, directions: list[list[Tensor]]) -> list[Parts] | None:
         """Return the products, or None where there is nothing to gain, or no memory or rule for it."""
         if len(directions) == 1 or not self._may_batch or not self._waits():
             return None
         try:
             stacked = [torch.stack(parts) for parts in zip(*directions, strict=True)]
-            together = transposed(graph, self._parameters, stacked, together=True)
+            together = self._apply(graph, stacked, together=True)
         except RuntimeError:  # not every operation of a module has a rule for several vectors
             self._may_batch = False
             return None

@@ -115,7 +115,7 @@ class ParameterOperator(ABC):
         """Return whatever serves the products of one chunk."""
 
     @abstractmethod
-    def _apply(self, graph: Any, direction: list[Tensor]) -> Parts:
+    def _apply(self, graph: Any, direction: Sequence[Tensor]) -> Parts:
         """Return A_c v for one vector, split by parameter."""
 
     @torch.inference_mode(False)

@@ -1,0 +1,107 @@
+"""Products with the Hessian of an MLP's loss by formulas written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eoc.dynamics.curvature.arguments import Batch
+from eoc.dynamics.curvature.derivatives import Parts, differentiated, reaching, scalar, transposed
+from eoc.dynamics.curvature.hessian import HessianOperator
+from eoc.errors import InvalidInput
+from eoc.model import MLP
+
+
+@dataclass
+class _Passes:
+    """What a forward and a backward pass leave: h_k = c_k A_k x_(k-1), x_k = phi(h_k), one entry a layer k."""
+
+    features: list[Tensor]  # x_(k-1), (examples, fan_in)
+    slopes: list[Tensor]  # phi'(h_k) of the hidden layers
+    errors: list[Tensor]  # c_k d loss / d h_k, (examples, fan_out)
+    outputs: Tensor  # h_l
+    output_slope: Tensor  # d loss / d h_l, differentiable by ``outputs`` unless the loss is linear in them
+
+
+class PerceptronHessian(HessianOperator):
+    """`HessianOperator` for an `eoc.model.MLP`: the same products, in half to nine tenths of the time.
+
+    A product takes one pass forward and one back, of two matrix products a layer each, and two for the weights:
+
+        R h_k = c_k (A_k R x_(k-1) + V_k x_(k-1)),              R x_k = phi'(h_k) R h_k
+        R g_(k-1) = phi'(h_(k-1)) c_k (A_k^T R g_k + V_k^T g_k),    (H V)_k = c_k (R g_k x_(k-1)^T + g_k R x_(k-1)^T)
+
+    with g_k = d loss / d h_k, R x_0 = 0 and R g_l = (d^2 loss / d h_l^2) R h_l, the last by differentiating the loss
+    of the outputs alone. phi is piecewise linear: phi'' = 0. Sums are taken in the order in which PyTorch's graphs take
+    them: to rounding the results are the same.
+
+    Args:
+        network: all of its weights are the parameters.
+        loss: ``loss(outputs, targets)``, the scalar *mean* loss over the examples of a chunk.
+        batches: see `ParameterOperator`, as for the other arguments and attributes.
+        metric: learning-rate factors.
+        reduce: averages over processes.
+
+    Raises:
+        InvalidInput: ``network`` is of another class, whose formulas are its own.
+
+    Source: Pearlmutter, "Fast exact multiplication by the Hessian" (1994), the R-operator.
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        batches: Iterable[Batch],
+        metric: Sequence[float | Tensor] | None = None,
+        reduce: Callable[[Tensor], None] | None = None,
+    ) -> None:
+        if type(network) is not MLP:
+            rule = "it must be an eoc.model.MLP itself, no other class; HessianOperator takes any module"
+            raise InvalidInput("network", type(network).__name__, rule)
+        super().__init__(lambda x, y: loss(network(x), y), network.weights, batches, metric, reduce)
+        self._phi, self._factors, self._loss_of_outputs = network.phi, network.forward_factors, loss
+        self._forward = network.preactivations
+
+    def _build(self, batch: Batch) -> _Passes:
+        inputs, targets = batch
+        weights = [weight.detach() for weight in self._parameters]
+        with torch.no_grad():
+            *hidden, outputs = self._forward(inputs, weights)
+            features, slopes = [inputs, *map(self._phi, hidden)], [self._phi.derivative(h) for h in hidden]
+        outputs.requires_grad_()
+        loss = scalar(self._loss_of_outputs(outputs, targets))
+        (output_slope,) = reaching(differentiated(loss, [outputs]))
+        assert output_slope is not None
+        errors = [output_slope.detach() * self._factors[-1]]
+        for weight, slope, factor in zip(weights[:0:-1], slopes[::-1], self._factors[-2::-1], strict=True):
+            errors.append(torch.mm(errors[-1], weight).mul_(slope).mul_(factor))
+        return _Passes(features, slopes, errors[::-1], outputs, output_slope)
+
+    def _derivatives(self, graph: _Passes) -> Parts:
+        return [torch.mm(x.t(), error).t() for x, error in zip(graph.features, graph.errors, strict=True)]
+
+    def _apply(self, graph: _Passes, direction: Sequence[Tensor], *, together: bool = False) -> Parts:
+        # `mm` spares a small network the time in which `matmul` finds out that it takes two matrices.
+        product = torch.matmul if together else torch.mm
+        features, slopes, errors, factors = graph.features, graph.slopes, graph.errors, self._factors
+        weights = [weight.detach() for weight in self._parameters]
+        moved = product(features[0], direction[0].mT).mul_(factors[0])  # R h_k
+        moves = []  # R x_k
+        for k, slope in enumerate(slopes, start=1):
+            moves.append(moved.mul_(slope))
+            moved = product(moves[-1], weights[k].t()).add_(product(features[k], direction[k].mT)).mul_(factors[k])
+
+        (turned,) = transposed([graph.output_slope], [graph.outputs], [moved], together=together)  # R g_k
+        turned = torch.zeros_like(moved) if turned is None else turned
+        result: list[Tensor] = []
+        for k in range(len(slopes), 0, -1):
+            turned = turned * factors[k]
+            part = product(errors[k].t(), moves[k - 1])
+            result.append(part + turned.mT @ features[k] if together else part.addmm_(turned.t(), features[k]))
+            turned = product(turned, weights[k]).add_(product(errors[k], direction[k])).mul_(slopes[k - 1])
+        result.append(product(turned.mul_(factors[0]).mT, features[0]))
+        return result[::-1]
