@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("cold_start", "critical_sharpness", "logging_cost", "missed_eigenvalues", "update_cosines")
+ENGINE = {"results.json": "curvature.md", "results_gpu.json": "curvature_gpu.md"}
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +22,14 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recorded(name: str) -> tuple[str, dict[str, str]]:
     """The page of a benchmark, and what its results say there."""
-    if name == "curvature_engine":
-        result = json.loads((ROOT / "benchmarks" / name / "results.json").read_text())
-        return "curvature.md", {"measured": importlib.import_module("report").markdown(result)}
+    if name in ENGINE:
+        result = json.loads((ROOT / "benchmarks" / "curvature_engine" / name).read_text())
+        return ENGINE[name], {"measured": importlib.import_module("report").markdown(result)}
     script = importlib.import_module(name)
     return script.PAGE, script.tables(json.loads((ROOT / "benchmarks" / f"{name}.json").read_text()))
 
 
-@pytest.mark.parametrize("name", [*SCRIPTS, "curvature_engine"])
+@pytest.mark.parametrize("name", [*SCRIPTS, *ENGINE])
 def test_a_page_shows_what_was_recorded(name: str, tmp_path: Path) -> None:
     place = importlib.import_module("publication").place
     page, tables = recorded(name)

@@ -232,7 +232,7 @@ def main() -> None:
     if options.device != "cpu":
         if not torch.cuda.is_available():
             parser.error(f"--device {options.device} is not possible: torch sees no GPU here.")
-        torch.cuda.set_device(options.device)  # which is waited for, and named
+        torch.cuda.set_device(torch.device(options.device).index or 0)  # which is waited for, and named
     options.clock = "cpu" if options.device == "cpu" and options.threads == 1 else "wall"
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
 
@@ -270,7 +270,8 @@ def main() -> None:
         for figure in options.out.glob("*.png"):
             if f"images/{figure.name}" in page.read_text():
                 shutil.copy(figure, docs / "images")
-        fill(docs / "curvature.md", root / "results")  # what its sentences say
+        for name in ("curvature.md", "curvature_gpu.md"):  # what their sentences say
+            fill(docs / name, root / "results")
 
 
 if __name__ == "__main__":

@@ -169,11 +169,12 @@ def test_the_tables_in_the_documents_are_those_of_the_results(name: str, mark: s
     assert all(claim["claim"].replace("|", "\\|") in text for claim in shown)
 
 
-def test_what_the_curvature_page_says_is_what_the_bench_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["curvature.md", "curvature_gpu.md"])
+def test_what_the_curvature_pages_say_is_what_the_bench_measured(name: str, tmp_path: Path) -> None:
     root = tmp_path / "here"
     shutil.copytree(RESULTS.parent / "benchmarks", root / "benchmarks")
-    page = root / "curvature.md"
-    text = (RESULTS.parent / "docs" / "curvature.md").read_text()
+    page = root / name
+    text = (RESULTS.parent / "docs" / name).read_text()
     page.write_text(text)
     assert not fill(page, root / "results")
     page.write_text(re.sub(r"(<!--= shown\(cost.*?-->)[^<]*", r"\g<1>0", text))
