@@ -18,6 +18,7 @@ from eoc.dynamics.curvature import (
     critical_sharpness,
     top_eigenpairs,
 )
+from eoc.dynamics.curvature.derivatives import Parts
 from eoc.errors import InvalidInput
 
 APPLY = HessianOperator._apply
@@ -164,6 +165,11 @@ def test_several_vectors_in_one_pass_are_those_of_one_after_the_other(
     one_by_one = operator(rows)
     monkeypatch.setattr(HessianOperator, "_waits", lambda self: True)  # noqa: ARG005
     calls = []
-    monkeypatch.setattr(HessianOperator, "_apply", lambda self, graph, v: calls.append(v) or APPLY(self, graph, v))
+
+    def counted(self: HessianOperator, graph: object, v: list[torch.Tensor], *, together: bool = False) -> Parts:
+        calls.append(together)
+        return APPLY(self, graph, v, together=together)
+
+    monkeypatch.setattr(HessianOperator, "_apply", counted)
     assert torch.allclose(operator(rows), one_by_one, rtol=1e-12, atol=1e-14)
-    assert len(calls) == (0 if apply is torch.sin else 11)
+    assert calls == [True, True] if apply is torch.sin else calls == [True] + 11 * [False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -219,7 +220,12 @@ class ParameterOperator(ABC):
 
 def finite(result: Tensor) -> Tensor:
     """Return ``result``, or raise `NonFiniteCurvature`."""
-    # The sum of finite numbers is finite, unless they are huge: the quick test spares the exact one.
-    if not bool(torch.isfinite(result.sum())) and not bool(torch.isfinite(result).all()):
+    if not all_finite(result):
         raise NonFiniteCurvature("a product with the curvature holds NaN or infinity")
     return result
+
+
+def all_finite(values: Tensor) -> bool:
+    """Return whether no entry is NaN or infinity."""
+    # The sum of finite numbers is finite, unless they are huge: the quick test spares the exact one.
+    return math.isfinite(values.sum().item()) or bool(values.isfinite().all())

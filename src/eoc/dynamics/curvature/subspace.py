@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eoc.dynamics.curvature.operator import NonFiniteCurvature
+from eoc.dynamics.curvature.operator import NonFiniteCurvature, all_finite
 
 _BLOCK = 1024  # entries summed in the vectors' own precision before float64 takes over
 _PIECE = 8192  # entries, of some thirty rows, that fit a core's cache
@@ -48,7 +48,7 @@ def representable(products: Tensor, dtype: torch.dtype) -> Tensor:
     Raises:
         NonFiniteCurvature: the vectors, finite themselves, are so long that some of their inner products overflow.
     """
-    if not bool(products.isfinite().all()):
+    if not all_finite(products):
         raise NonFiniteCurvature(f"the curvature is too large for {dtype}: inner products of its products overflow")
     return products
 
