@@ -56,8 +56,8 @@ class Problem:
     def operator(self, autocast: torch.dtype | None = None) -> HessianOperator:
         return HessianOperator(self.loss, self.weights, self.batches, self.metric, autocast=autocast)
 
-    def written_out(self) -> PerceptronHessian:
-        return PerceptronHessian(self.network, _criterion, self.batches, self.metric)
+    def written_out(self, autocast: torch.dtype | None = None) -> PerceptronHessian:
+        return PerceptronHessian(self.network, _criterion, self.batches, self.metric, autocast=autocast)
 
 
 class Tracked:
@@ -76,7 +76,7 @@ class WrittenOut(Tracked):
     """A tracker of ours with the products of an MLP written out."""
 
     def __call__(self, problem: Problem) -> Estimate:
-        found = self.tracker.probe(problem.written_out())
+        found = self.tracker.probe(problem.written_out(self.autocast))
         return float(found.values[0]), found.relative_bound, found.products
 
 
@@ -141,6 +141,10 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker, bfloat16, tolerance 1e-2": lambda: Tracked(torch.bfloat16, tolerance=1e-2),
     "tracker, bfloat16, tolerance 1e-2, caution 1.2": lambda: Tracked(torch.bfloat16, tolerance=1e-2, caution=1.2),
     "tracker, bfloat16, tolerance 1e-2, caution 4": lambda: Tracked(torch.bfloat16, tolerance=1e-2, caution=4.0),
+    "tracker, products written out, bfloat16, tolerance 1e-2": lambda: WrittenOut(torch.bfloat16, tolerance=1e-2),
+    "tracker, products written out, bfloat16, tolerance 1e-2, caution 4": lambda: WrittenOut(
+        torch.bfloat16, tolerance=1e-2, caution=4.0
+    ),
     "tracker, cheap (2e-2, no guard)": lambda: Tracked(tolerance=2e-2, **CHEAP),
     "tracker, cheapest (5e-2, no guard)": lambda: Tracked(tolerance=5e-2, **CHEAP),
 }
@@ -257,7 +261,7 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
         problem.network, lambda o, t: _criterion(o, t), problem.weights, problem.batches, problem.metric
     )
     operator.gradient(), written.gradient()
-    coarse = problem.operator(torch.bfloat16)
+    coarse, rough = problem.operator(torch.bfloat16), problem.written_out(torch.bfloat16)
     row, rows = torch.randn(1, operator.size).to(inputs), torch.randn(4, operator.size).to(inputs)
     graph = torch.autograd.grad(problem.loss(inputs, targets), problem.weights, create_graph=True)
     stacked = [
@@ -298,6 +302,7 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
             ),
             "Hessian product, the same compiled": (lambda: compiled(values, tangents), 1),
             "Hessian product, bfloat16": (lambda: coarse(row), 1),
+            "Hessian product, written out, bfloat16": (lambda: rough(row), 1),
             "Gauss-Newton product": (lambda: newton(row), 1),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -115,9 +115,7 @@ class CurvatureProbe:
             key = "curvature.autocast" if self.scout is None else "curvature.scout"
             raise InvalidInput(key, "bfloat16", "it needs trainer.precision=32-true")
         batches = self._batches(module, share)
-        if autocast is None:
-            return PerceptronHessian(module.network, module.loss, batches, metric, reduce)
-        return HessianOperator(module.loss_of, weights, batches, metric, reduce, autocast=autocast)
+        return PerceptronHessian(module.network, module.loss, batches, metric, reduce, autocast)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
         """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.

@@ -182,3 +182,22 @@ def test_bad_input_is_refused() -> None:
         PerceptronHessian(network, lambda a, b: (a - b).square().sum(1), [(x, y)])(ones)
     with pytest.raises(InvalidInput, match="nothing depends on them"):
         PerceptronHessian(network, lambda _, b: b.sum(), [(x, y)])(ones)
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("together", [False, True])
+def test_bfloat16_products_are_right_to_a_per_cent_and_give_the_same_eigenvalue(loss, together, monkeypatch) -> None:
+    network, x, y = problem("mup", dtype=torch.float32, width=32, growth=0)
+    monkeypatch.setattr(PerceptronHessian, "_waits", lambda _: together)
+    exact = PerceptronHessian(network, LOSSES[loss], [(x, y)], network.rates)
+    coarse = PerceptronHessian(network, LOSSES[loss], [(x, y)], network.rates, autocast=torch.bfloat16)
+    graphs = general(network, LOSSES[loss], [(x, y)], autocast=torch.bfloat16)
+    rows = torch.randn(3, exact.size, generator=torch.Generator().manual_seed(4))
+    scale = float(top_eigenpairs(exact, which="magnitude").values[0].abs()) * rows.norm()
+    assert coarse(rows).dtype == torch.float32
+    assert 1e-6 * scale < (coarse(rows) - exact(rows)).norm() < 1e-2 * scale
+    assert (coarse(rows) - graphs(rows)).norm() < 1e-2 * scale
+    best = float(top_eigenpairs(exact, tolerance=1e-5).values[0])
+    assert float(top_eigenpairs(coarse, tolerance=1e-2).values[0]) == pytest.approx(best, rel=1e-2)
+    with pytest.raises(InvalidInput, match=r"autocast=torch\.bfloat16 is not possible: its gradient is not that of a"):
+        coarse.gradient()
