@@ -16,7 +16,7 @@ BEGUN = 0.02  # share of a run after which a loss that is above its start counts
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: η·λ at every step and by the independent solver now and then, λ, losses and cost."""
+    """One row a run: η·λ where λ was measured and by the independent solver now and then, λ, losses and cost."""
     settings = (*SETTING, "schedule", *[name for name in OURS if name in runs], "trainer.max_steps", "seconds")
     kept = reduced(runs, _measure, settings)
     kept.insert(0, "rule", [_rule(row) for _, row in kept.iterrows()])
@@ -192,7 +192,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     spread = np.array([rows["product"] - rows["product_low"], rows["product_high"] - rows["product"]])
     axes[0].errorbar(rows["product"], at, xerr=spread, fmt="o", markersize=4, color=CYCLE[0])
     axes[0].axvline(2.0, color="black", linewidth=0.8, linestyle=":")
-    axes[0].set(title="η·λ at every step (5–95%)")
+    axes[0].set(title="η·λ where measured (5–95%)")
     axes[0].set_yticks(at, names, fontsize=7)
     for axis, name, colour in ((axes[1], "sharpness", 2), (axes[2], "train_loss", 3), (axes[2], "test_loss", 1)):
         reach = np.abs(by_rule[name].agg(["min", "max"]).to_numpy()[::-1].T - rows[name].to_numpy())
