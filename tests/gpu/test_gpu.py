@@ -151,13 +151,15 @@ class Problem:
     def hessian(self, **options: object) -> HessianOperator:
         return HessianOperator(self.loss, self.weights, self.batches, self.network.rates, **options)
 
+    def written_out(self, **options: object) -> PerceptronHessian:
+        return PerceptronHessian(self.network, self.criterion, self.batches, self.network.rates, **options)
+
     def operators(self) -> dict[str, object]:
         ragged = [tuple(t[part] for t in self.batches[0]) for part in (slice(0, 20), slice(20, 50))]
         newton = GaussNewtonOperator(self.network, self.criterion, self.weights, ragged, self.network.rates)
         kernel = TangentKernelOperator(self.network, self.weights, self.batches, self.network.rates)
         chunked = HessianOperator(self.loss, self.weights, ragged, self.network.rates)
-        written_out = PerceptronHessian(self.network, self.criterion, self.batches, self.network.rates)
-        hessians = {"Hessian": self.hessian(), "in chunks": chunked, "written out": written_out}
+        hessians = {"Hessian": self.hessian(), "in chunks": chunked, "written out": self.written_out()}
         return {**hessians, "Gauss-Newton": newton, "tangent kernel": kernel}
 
 
@@ -184,9 +186,9 @@ def test_lower_precision_searches_and_full_precision_judges() -> None:
     exact = float(top_eigenpairs(Problem("cpu").hessian(), tolerance=1e-9).values[0])
     single = Problem("cuda", torch.float32)
     coarse, scouted = CurvatureTracker(tolerance=1e-2), CurvatureTracker(tolerance=1e-2, guards=2)
-    for _ in range(3):
-        rough = float(coarse.probe(single.hessian(autocast=torch.bfloat16)).values[0])
-        fine = scouted.probe(single.hessian(), single.hessian(autocast=torch.bfloat16))
+    for make in (single.hessian, single.written_out, single.hessian, single.written_out):
+        rough = float(coarse.probe(make(autocast=torch.bfloat16)).values[0])
+        fine = scouted.probe(make(), make(autocast=torch.bfloat16))
     assert rough == pytest.approx(exact, rel=2e-2)
     assert not math.isclose(rough, exact, rel_tol=1e-7)
     assert float(fine.values[0]) == pytest.approx(exact, rel=1e-3)
