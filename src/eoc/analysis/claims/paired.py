@@ -43,7 +43,8 @@ def prolonging(held: pd.DataFrame, fading: pd.DataFrame, steps: int) -> list[Cla
             mean(fading["product_end"]),
             (1.8, 2.2),
             0.6,
-            f"just above it: in the second half {100 * fading['share_beyond'].mean():.3g}% of the measured steps are beyond 2",
+            f"just above it: in the second half {100 * fading['share_beyond'].mean():.3g}% of the measured steps "
+            "are beyond 2",
         ),
         judged(
             "beyond_constant",
