@@ -52,6 +52,7 @@ from eoc.training.past import (
 )
 from eoc.training.resume import read_checkpoint
 from eoc.training.summary import line, summarize, table
+from eoc.training.threads import few_threads
 
 
 def run(config: DictConfig) -> float:
@@ -164,8 +165,10 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
 
     failed = True
     try:
+        size = len(module.dataset.train_inputs), sum(w.numel() for w in module.network.parameters())
         try:
-            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+            with few_threads(*size) if trainer.strategy.root_device.type == "cpu" else nullcontext():
+                trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as ended:  # Lightning's answer to Ctrl-C (code 1) and to SIGTERM (code 0)
             if in_queue():
                 raise
