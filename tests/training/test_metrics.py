@@ -209,7 +209,7 @@ def test_the_summary_has_the_last_and_the_best_values(run: Run) -> None:
 def test_a_probe_says_what_it_cost_and_how_good_it_is(tmp_path: Path) -> None:
     operators: list[Any] = []
 
-    class Counted(probe_room.HessianOperator):  # type: ignore[misc, name-defined]
+    class Counted(probe_room.PerceptronHessian):  # type: ignore[misc, name-defined]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.counted = 0
@@ -221,7 +221,7 @@ def test_a_probe_says_what_it_cost_and_how_good_it_is(tmp_path: Path) -> None:
 
     overrides = [*PRECISE, "schedule=geometric", "curvature.tolerance=1e-3"]
     overrides.remove(f"schedule.rate={RATE}")
-    with patch.object(probe_room, "HessianOperator", Counted):
+    with patch.object(probe_room, "PerceptronHessian", Counted):
         run = trained(tmp_path, *overrides)
     columns = run.columns
     costs = zip(columns["hessian/products"], columns["hessian/top_products"], strict=True)
