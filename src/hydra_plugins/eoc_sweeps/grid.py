@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ class GridSweeper(BasicSweeper):
     Args:
         max_batch_size: jobs that the launcher is given at once; None: all.
         params: further overrides, as Hydra's basic sweeper takes them.
-        grids: several grids of such overrides, each beside ``params``: their union is run. None: one grid.
+        grids: several grids of such overrides, each beside ``params``: their union is run. None: one grid. Where the
+            command line chooses of a group (``model=nup``), those that choose otherwise are left out, if any is left.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class GridSweeper(BasicSweeper):
         loader = context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         cells: list[list[str]] = []
-        for grid in self.grids:
+        for grid in _chosen(self.grids, arguments, lambda key: bool(loader.get_group_options(key))):
             words = [*self._parse_config(), *(f"{key}={value}" for key, value in grid.items()), *arguments]
             cells += self.split_arguments(parser.parse_overrides(words), max_batch_size=None)[0]
         jobs = plan(cells, lambda words: loader.load_sweep_config(config, words))
@@ -73,6 +74,18 @@ class GridSweeper(BasicSweeper):
 
         planning = time.perf_counter() - start
         drive(jobs, launch, folder, resume=config.sweep.resume, planning=planning)
+
+
+def _chosen(
+    grids: Sequence[dict[str, Any]], arguments: Sequence[str], is_group: Callable[[str], bool]
+) -> Sequence[dict[str, Any]]:
+    """Return the grids that fit the groups' choices on the command line: what else they say was set for theirs."""
+    for key, _, value in (word.partition("=") for word in arguments):
+        wanted = {each.strip() for each in value.split(",")}
+        fitting = [grid for grid in grids if wanted & {each.strip() for each in str(grid.get(key, "")).split(",")}]
+        if fitting and is_group(key):
+            grids = fitting
+    return grids
 
 
 def _placed(job: Job, folder: Path) -> list[str]:

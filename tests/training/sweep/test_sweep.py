@@ -130,6 +130,19 @@ def test_several_grids_are_run_as_their_union(sweep, tmp_path):
     assert "others    3 runs of other settings lie in the same folder, and count in its tables" in out
 
 
+@pytest.mark.parametrize(
+    ("chosen", "growths"),
+    [("nup", [0, 1]), ("ntp", [2, 3]), ("mup,sp", [2, 2]), ("sp", [0, 1, 2, 3]), ("nup,ntp", [0, 0, 1, 1, 2, 2, 3, 3])],
+)
+def test_a_choice_on_the_command_line_leaves_out_the_grids_of_others(chosen, growths, sweep, tmp_path):
+    grids = "{model: 'mup, ntp', model.growth: 2}, {model: nup, model.growth: '0,1'}, {model: ntp, model.growth: 3}"
+    code, _, _ = sweep(f"hydra.sweeper.grids=[{grids}]", f"model={chosen}", "trainer.max_steps=1")
+    assert code == 0
+    runs = read_runs(tmp_path / "sweep")
+    assert sorted(runs["model.growth"]) == growths
+    assert set(runs["model"]) == set(chosen.split(","))
+
+
 def test_a_job_that_was_cut_off_goes_on_and_equals_one_that_was_not(sweep, tmp_path, monkeypatch):
     code, _, _ = sweep("seed=0")
     assert code == 0
