@@ -22,6 +22,7 @@ from eoc.dynamics.curvature import (
     top_eigenpairs,
 )
 from eoc.model import MLP
+from eoc.model.loss import half_squared_error
 
 Estimate = tuple[float, float | None, int]  # value, relative bound where there is one, products
 Clock = Callable[[], float]
@@ -48,7 +49,7 @@ class Problem:
         self.weights, self.metric = list(network.weights), network.rates
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return _criterion(self.network(inputs), targets)
+        return half_squared_error(self.network(inputs), targets)
 
     def gradient(self) -> list[Tensor]:
         return list(torch.autograd.grad(self.loss(*self.batches[0]), self.weights))
@@ -57,7 +58,7 @@ class Problem:
         return HessianOperator(self.loss, self.weights, self.batches, self.metric, autocast=autocast)
 
     def written_out(self, autocast: torch.dtype | None = None) -> PerceptronHessian:
-        return PerceptronHessian(self.network, _criterion, self.batches, self.metric, autocast=autocast)
+        return PerceptronHessian(self.network, half_squared_error, self.batches, self.metric, autocast=autocast)
 
 
 class Tracked:
@@ -67,17 +68,19 @@ class Tracked:
         self.tracker, self.autocast, self.scout = CurvatureTracker(**options), autocast, scout
 
     def __call__(self, problem: Problem) -> Estimate:
-        scout = None if self.scout is None else problem.operator(self.scout)
-        found = self.tracker.probe(problem.operator(self.autocast), scout)
+        scout = None if self.scout is None else self.operator(problem, self.scout)
+        found = self.tracker.probe(self.operator(problem, self.autocast), scout)
         return float(found.values[0]), found.relative_bound, found.products
+
+    def operator(self, problem: Problem, autocast: torch.dtype | None) -> HessianOperator:
+        return problem.operator(autocast)
 
 
 class WrittenOut(Tracked):
-    """A tracker of ours with the products of an MLP written out."""
+    """The same with the products of an MLP written out."""
 
-    def __call__(self, problem: Problem) -> Estimate:
-        found = self.tracker.probe(problem.written_out(self.autocast))
-        return float(found.values[0]), found.relative_bound, found.products
+    def operator(self, problem: Problem, autocast: torch.dtype | None) -> HessianOperator:
+        return problem.written_out(autocast)
 
 
 class LastProbe:
@@ -198,10 +201,6 @@ class Rescaled(nn.Module):
         return x
 
 
-def _criterion(outputs: Tensor, targets: Tensor) -> Tensor:
-    return 0.5 * (outputs - targets).square().sum() / len(outputs)
-
-
 def _curvlinops(problem: Problem) -> float:
     from curvlinops import HessianLinearOperator
 
@@ -217,7 +216,7 @@ def _eigenthings(problem: Problem):
     from hessian_eigenthings import HessianOperator as Operator
     from hessian_eigenthings import supervised_loss
 
-    return Operator(Rescaled(problem), problem.batches, supervised_loss(_criterion))
+    return Operator(Rescaled(problem), problem.batches, supervised_loss(half_squared_error))
 
 
 def _lanczos(steps: int) -> Callable[[Problem], float]:
@@ -241,7 +240,7 @@ def _pyhessian(problem: Problem) -> float:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         inputs = problem.batches[0][0]
-        found = hessian(Rescaled(problem), _criterion, data=problem.batches[0], cuda=inputs.is_cuda)
+        found = hessian(Rescaled(problem), half_squared_error, data=problem.batches[0], cuda=inputs.is_cuda)
         return float(found.eigenvalues(maxIter=100, tol=1e-3, top_n=1)[0][0])
 
 
@@ -257,9 +256,7 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
     """Medians of the time of one product, by way of computing it, in gradients (timed in turns)."""
     inputs, targets = problem.batches[0]
     operator, written = problem.operator(), problem.written_out()
-    newton = GaussNewtonOperator(
-        problem.network, lambda o, t: _criterion(o, t), problem.weights, problem.batches, problem.metric
-    )
+    newton = GaussNewtonOperator(problem.network, half_squared_error, problem.weights, problem.batches, problem.metric)
     operator.gradient(), written.gradient()
     coarse, rough = problem.operator(torch.bfloat16), problem.written_out(torch.bfloat16)
     row, rows = torch.randn(1, operator.size).to(inputs), torch.randn(4, operator.size).to(inputs)
@@ -272,7 +269,7 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
     names = [name for name, _ in problem.network.named_parameters()]
 
     def loss(*weights: Tensor) -> Tensor:
-        return _criterion(
+        return half_squared_error(
             torch.func.functional_call(problem.network, dict(zip(names, weights, strict=True)), (inputs,)), targets
         )
 

@@ -143,6 +143,14 @@ def test_a_choice_on_the_command_line_leaves_out_the_grids_of_others(chosen, gro
     assert set(runs["model"]) == set(chosen.split(","))
 
 
+def test_a_value_on_the_command_line_leaves_out_no_grid(sweep, tmp_path):
+    grids = "{model: 'mup,ntp', model.growth: 2}, {model: nup, model.growth: '0,1'}"
+    code, _, _ = sweep(f"hydra.sweeper.grids=[{grids}]", "model.growth=1", "trainer.max_steps=1")
+    assert code == 0
+    runs = read_runs(tmp_path / "sweep")
+    assert sorted(zip(runs["model"], runs["model.growth"], strict=True)) == [("mup", 1), ("ntp", 1), ("nup", 1)]
+
+
 def test_a_job_that_was_cut_off_goes_on_and_equals_one_that_was_not(sweep, tmp_path, monkeypatch):
     code, _, _ = sweep("seed=0")
     assert code == 0

@@ -28,7 +28,7 @@ class _Passes:
 
 
 class PerceptronHessian(HessianOperator):
-    """`HessianOperator` for an `eoc.model.MLP`: the same products, in three quarters to nine tenths of the time.
+    """`HessianOperator` for an `eoc.model.MLP`: the same products, in some nine tenths of the time or less.
 
     A product takes one pass forward and one back, of two matrix products a layer each, and two for the weights:
 
@@ -68,20 +68,20 @@ class PerceptronHessian(HessianOperator):
             raise InvalidInput("network", type(network).__name__, rule)
         super().__init__(lambda x, y: loss(network(x), y), network.weights, batches, metric, reduce, autocast=autocast)
         self._phi, self._factors, self._loss_of_outputs = network.phi, network.forward_factors, loss
-        self._forward, self._low = network.preactivations, self.dtype if autocast is None else autocast
+        self._forward, self._precision = network.preactivations, self.dtype if autocast is None else autocast
 
     def _build(self, batch: Batch) -> _Passes:
         inputs, targets = batch
-        weights = [weight.detach().to(self._low) for weight in self._parameters]
+        weights = [weight.detach().to(self._precision) for weight in self._parameters]
         with torch.no_grad():
-            inputs = inputs.to(self._low)
+            inputs = inputs.to(self._precision)
             *hidden, outputs = self._forward(inputs, weights)
             features, slopes = [inputs, *map(self._phi, hidden)], [self._phi.derivative(h) for h in hidden]
         outputs = outputs.to(self.dtype).requires_grad_()
         loss = scalar(self._loss_of_outputs(outputs, targets))
         (output_slope,) = reaching(differentiated(loss, [outputs]))
         assert output_slope is not None
-        errors = [output_slope.detach().to(self._low) * self._factors[-1]]
+        errors = [output_slope.detach().to(self._precision) * self._factors[-1]]
         for weight, slope, factor in zip(weights[:0:-1], slopes[::-1], self._factors[-2::-1], strict=True):
             errors.append(torch.mm(errors[-1], weight).mul_(slope).mul_(factor))
         return _Passes(weights, features, slopes, errors[::-1], outputs, output_slope)
@@ -93,7 +93,7 @@ class PerceptronHessian(HessianOperator):
         # `mm` spares a small network the time in which `matmul` finds out that it takes two matrices.
         product = torch.matmul if together else torch.mm
         weights, features, slopes, errors = graph.weights, graph.features, graph.slopes, graph.errors
-        factors, direction = self._factors, [part.to(self._low) for part in direction]
+        factors, direction = self._factors, [part.to(self._precision) for part in direction]
         moved = product(features[0], direction[0].mT).mul_(factors[0])  # R h_k
         moves = []  # R x_k
         for k, slope in enumerate(slopes, start=1):
@@ -102,7 +102,7 @@ class PerceptronHessian(HessianOperator):
 
         there = [moved.to(self.dtype)]
         (curved,) = transposed([graph.output_slope], [graph.outputs], there, together=together)
-        turned = torch.zeros_like(moved) if curved is None else curved.to(self._low)  # R g_k
+        turned = torch.zeros_like(moved) if curved is None else curved.to(self._precision)  # R g_k
         result: list[Tensor] = []
         for k in range(len(slopes), 0, -1):
             turned = turned * factors[k]
@@ -113,6 +113,6 @@ class PerceptronHessian(HessianOperator):
 
     def _sum(self, error: Tensor, move: Tensor, turned: Tensor, features: Tensor) -> Tensor:
         """Return g_k R x_(k-1)^T + R g_k x_(k-1)^T, of one vector or a stack of them."""
-        if move.dim() > 2 or self._low != self.dtype:
+        if move.dim() > 2 or self._precision != self.dtype:
             return (error.t() @ move).to(self.dtype).add_(turned.mT @ features)
         return torch.mm(error.t(), move).addmm_(turned.t(), features)
