@@ -9,7 +9,9 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,11 +189,30 @@ trained(Path(sys.argv[1]), *sys.argv[3:], then=then, small=False)
 def killed(folder: Path, when: str, *words: str) -> None:
     """Run until behind step 14, where the process is killed: W&B has ``opened`` the run, or it is too ``early``."""
     tests = Path(__file__).parent
-    done = subprocess.run(
+    program = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder), when, *words],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent / "src"), str(tests)])},
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    _, error = program.communicate(timeout=120)
+    assert program.returncode == -signal.SIGKILL, error
+    gone_within(20, program.pid)
+
+
+def clerks_of(program: int) -> list[int]:
+    """The processes that W&B works in for a program."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if (folder / "cmdline").read_bytes().endswith(f"eoc.tracking.wandb_process\0{program}\0".encode()):
+                found.append(int(folder.name))
+    return found
+
+
+def gone_within(seconds: float, program: int) -> None:
+    """Wait for the processes that W&B works in for a program that has ended."""
+    start = time.monotonic()
+    while clerks_of(program):
+        assert time.monotonic() - start < seconds
+        time.sleep(0.05)

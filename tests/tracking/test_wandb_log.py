@@ -18,6 +18,7 @@ from eoc.tracking import figures, wandb_log
 from eoc.tracking.courier import Courier
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
+from eoc.tracking.wandb_process import Clerk
 from eoc.tracking.wandb_service import without_launch
 from support import EVERY_STEP, NO_FIGURE, Crash, Run, composed, crash_at, trained
 from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
@@ -174,6 +175,7 @@ def test_the_mode_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest
     assert composed(tmp_path).logger.wandb.mode == "offline"
 
 
+@pytest.mark.usefixtures("wandb_here")
 @pytest.mark.parametrize("broken", ["init", "log", "root"])
 def test_a_broken_wandb_is_said_once_and_stops_nothing(
     broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -237,6 +239,7 @@ def test_figures_that_wandb_does_not_take_are_not_printed(
     assert list(recwarn) == []
 
 
+@pytest.mark.usefixtures("wandb_here")
 def test_nothing_is_waited_for_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """W&B takes 0.2 s for every row: the eight steps do not, and every row arrives all the same."""
     taken: list[int] = []
@@ -323,13 +326,13 @@ def test_rows_of_one_second_are_handed_over_together_each_with_its_own_time(
     for step in range(10):
         log.log_metrics({"a": step / 2}, step=step)
         time.sleep(0.01)
-    assert len(errands) == 3  # import, start and the first row, which nothing is to be waited for
+    assert len(errands) == 2  # the start and the first row, which nothing is to be waited for
     time.sleep(0.5)
     log.log_metrics({"a": 5.0}, step=10)
-    assert len(errands) == 4  # the others with the one that comes when their time is up
+    assert len(errands) == 3  # the others with the one that comes when their time is up
     log.log_metrics({"a": 5.5}, step=11)
     log.finish()
-    assert len(errands) == 5  # what is left
+    assert len(errands) == 4  # what is left
     (folder,) = offline_runs(tmp_path)
     items = history(records(folder))
     assert [(item["step"], item["_step"], item["a"]) for item in items] == [(s, s, s / 2) for s in range(12)]
@@ -341,7 +344,14 @@ def test_rows_before_a_checkpoint_are_handed_over_with_it(tmp_path: Path, monkey
     """A run that is killed and goes on from its checkpoint must leave no gap."""
     batches: list[list[float]] = []
     monkeypatch.setattr(wandb_log, "GATHERED", math.inf)
-    monkeypatch.setattr(WandbLog, "_log", lambda self, rows: batches.append([row["step"] for row in rows]))  # noqa: ARG005
+    call = Clerk.call
+
+    def counted(self: Clerk, method: str, *args: Any, **named: Any) -> Any:
+        if method == "log":
+            batches.append([row["step"] for row in args[0]])
+        return call(self, method, *args, **named)
+
+    monkeypatch.setattr(Clerk, "call", counted)
     words = [NO_FIGURE, "callbacks.checkpoint.every=4", "trainer.max_steps=10", OFFLINE, f"paths.wandb={tmp_path}"]
     trained(tmp_path / "run", *words)
     assert batches == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9], [10]]

@@ -19,7 +19,7 @@ import pytest
 
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
-from support import NO_FIGURE, SMALL, Crash, Run, crash_at, killed, trained
+from support import NO_FIGURE, SMALL, Crash, Run, clerks_of, crash_at, killed, trained
 from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 from tracking.stand_in import KEY, Server, serving
 
@@ -128,14 +128,14 @@ def test_what_a_killed_run_had_not_written_is_logged_when_it_goes_on(when: str, 
 # -- failures ------------------------------------------------------------------------------------------------------
 
 
-def service() -> int:
-    """The process of W&B's service that this one has started."""
+def service_of(clerk: int) -> int:
+    """The process of W&B's service that one in which W&B works has started."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             name, parent = (folder / "comm").read_text().strip(), (folder / "stat").read_text().split()[3]
         except OSError:
             continue  # it has just ended
-        if (name, int(parent)) == ("wandb-core", os.getpid()):
+        if (name, int(parent)) == ("wandb-core", clerk):
             return int(folder.name)
     raise AssertionError("it has not been started")
 
@@ -210,28 +210,30 @@ def test_a_server_that_dies_is_waited_for_no_longer_than_said(
     assert [item["step"] for item in history(records(folder))] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for W&B's service in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for W&B's processes in /proc")
+@pytest.mark.parametrize("struck", ["service", "clerk"])
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
-def test_a_service_that_crashes_or_hangs_stops_nothing_and_the_next_run_has_a_new_one(
-    blow: signal.Signals,
-    tmp_path: Path,
+def test_a_process_that_crashes_or_hangs_stops_nothing_and_the_next_run_has_a_new_one(
+    blow: signal.Signals, struck: str, tmp_path: Path
 ) -> None:
-    hit: list[int] = []
+    there: list[int] = []
 
     def strike(module: Any, t: int) -> None:
         if t == 4:
             (log,) = (logger for logger in module.trainer.loggers if isinstance(logger, WandbLog))
             while log.folder is None:  # W&B starts beside the run
                 time.sleep(0.01)
-            hit.append(service())
-            os.kill(hit[0], blow)
+            (clerk,) = clerks_of(os.getpid())
+            there.extend([clerk, service_of(clerk)])
+            os.kill(there[struck == "service"], blow)
 
     words = [NO_FIGURE, "logger.wandb.mode=offline", "logger.wandb.patience=2", f"paths.wandb={tmp_path}"]
     with pytest.warns(UserWarning, match="W&B stopped") as warned:
         run = trained(tmp_path / "run", *words, then=strike)
     assert len(warned) == 1
     assert complete(run)
-    assert not is_there(hit[0])
+    time.sleep(1.0 if struck == "clerk" else 0.0)  # the service looks for it now and then
+    assert not any(map(is_there, there))
     before = offline_runs(tmp_path)
     following = trained(tmp_path / "next", *words)
     (folder,) = set(offline_runs(tmp_path)) - set(before)

@@ -13,6 +13,7 @@ from eoc.tracking.run_folder import METRICS
 
 HEADER = 7  # bytes with which a run's file begins
 BLOCK = 1 << 15  # then W&B's service writes whole blocks of so many bytes, and at the run's end what is left
+MARK = "cut_off"  # a file in a run's folder: the program ended before it had handed over all of it
 TAIL = 4 * BLOCK // 10  # values that are handed over again: those of four blocks, a value taking ten bytes at least
 
 
@@ -69,11 +70,16 @@ def _row(names: list[str], line: str) -> dict[str, Any] | None:
 
 
 def was_cut_off(root: Path, run_id: str) -> bool:
-    """Whether the process that logged a run there last was killed, and its service with it, if it had one already."""
+    """Whether the program that logged a run there last was killed, or all of its processes, if it had any already."""
     written = (root / "wandb").glob(f"*run-*-{run_id}*/run-{run_id}.wandb")  # a number follows where two share a second
     try:
-        found = [file.stat() for file in written]
-    except OSError:  # what cannot be read says nothing
-        found = []
-    size = max(found, key=lambda file: file.st_mtime_ns).st_size if found else 0
-    return size <= HEADER or size % BLOCK == 0
+        last = max(written, key=lambda file: file.stat().st_mtime_ns)
+        size = last.stat().st_size
+    except (OSError, ValueError):  # what is not there, or cannot be read, says nothing
+        return True
+    return size <= HEADER or size % BLOCK == 0 or last.with_name(MARK).exists()
+
+
+def mark_cut_off(folder: Path) -> None:
+    """Leave word in a run's folder that it lacks what its program had not handed over."""
+    (folder / MARK).touch()

@@ -36,6 +36,13 @@ def import_wandb() -> None:
         import wandb  # noqa: F401
 
 
+def import_for_images() -> None:
+    """Import what W&B imports at its first image, for which the end of a run would wait a quarter of a second."""
+    for name in ("PIL.Image", "pandas"):
+        with suppress(ImportError):
+            import_module(name)
+
+
 @contextmanager
 def without_launch() -> Iterator[None]:
     """Spare a run the second of computing that W&B takes to import its job queues, just to find none in use."""
@@ -69,10 +76,14 @@ def without_descriptions() -> Iterator[None]:
         fields.extract_docstrings_from_cls = read
 
 
-def open_run(patience: float, **given: Any) -> Any:
-    """Open a W&B run in silence, waiting at most ``patience`` s for a server at either end; raise if it cannot be."""
+def open_run(patience: float, program: str, arguments: list[str], process: int, **given: Any) -> Any:
+    """Open a W&B run in silence, waiting at most ``patience`` s for a server at either end; raise if it cannot be.
+
+    What is shown of it are the program that it is of, that one's arguments, and what its process uses of the machine.
+    """
     import wandb
 
+    sys.argv[1:] = arguments
     # A Settings object of its own for every run: shared ones let runs of one process leak into each other.
     settings = wandb.Settings(
         init_timeout=patience,
@@ -82,6 +93,8 @@ def open_run(patience: float, **given: Any) -> Any:
         console="off",
         silent=True,
         save_code=False,
+        program=program,
+        x_stats_pid=process,
     )
     with without_launch():
         return wandb.init(**given, reinit="create_new", settings=settings)
