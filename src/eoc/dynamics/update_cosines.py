@@ -182,30 +182,28 @@ _CPU_CHUNK, _GPU_CHUNK = 1 << 14, 1 << 22
 
 def _products(now: Tensor, before: Tensor, initial: Tensor, last: Tensor | None) -> Float[Tensor, " 5"]:
     """‖Δ_t‖², ‖U_t‖², ⟨Δ_t, U_t⟩, ⟨Δ_t, Δ_{t−1}⟩, ‖Δ_{t−1}‖² of one layer in float64; NaN for what is not known."""
-    known = [now, before, initial] if last is None else [now, before, initial, last]
+    known = [now, initial] if last is None else [now, initial, last]
     size = min(_GPU_CHUNK if now.is_cuda else _CPU_CHUNK, now.numel())
-    empty = torch.empty(2 * len(known) - 1, size, dtype=torch.float64, device=now.device)
-    inner = empty.new_zeros(len(known) - 1, len(known) - 1)  # of Δ_t, U_t and Δ_{t−1}
-    points, vectors = empty[: len(known)], empty[len(known) :]
-    views = _views(points, vectors)  # once: to make them takes as long as to use them
-    for pieces in zip(*(tensor.reshape(-1).split(size) for tensor in known), strict=True):
-        if len(pieces[0]) < size:
-            views = _views(points[:, : len(pieces[0])], vectors[:, : len(pieces[0])])
-        rows, there, starts, update, others, left, right = views
-        for row, piece in zip(rows, pieces, strict=True):
-            row.copy_(piece)
-        torch.sub(rows[0], there, out=update)
-        torch.sub(there, starts, out=others)
+    rows = torch.empty(1 + len(known), size, dtype=torch.float64, device=now.device)
+    inner = rows.new_zeros(len(known), len(known))  # of Δ_t, U_t and Δ_{t−1}
+    views = _views(rows)  # once: to make them takes as long as to use them
+    for start, *others in zip(*(tensor.reshape(-1).split(size) for tensor in (before, *known)), strict=True):
+        if len(start) < size:
+            views = _views(rows[:, : len(start)])
+        there, vectors, update, behind, left, right = views
+        there.copy_(start)
+        for vector, other in zip(vectors, others, strict=True):
+            vector.copy_(other)
+        update.sub_(there)
+        torch.sub(there, behind, out=behind)
         inner.addmm_(left, right)
     found = [inner[0, 0], inner[1, 1], inner[0, 1]]
     unknown = inner.new_full((), torch.nan)
     return torch.stack([*found, *([unknown, unknown] if last is None else [inner[0, 2], inner[2, 2]])])
 
 
-def _views(
-    points: Tensor, vectors: Tensor
-) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return points.unbind(), points[1], points[2:], vectors[0], vectors[1:], vectors, vectors.T
+def _views(rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]:
+    return rows[0], rows[1:].unbind(), rows[1], rows[2:], rows[1:], rows[1:].T
 
 
 def _cosine(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:

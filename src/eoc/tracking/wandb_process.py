@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from select import select
 from typing import Any
 
 LEAVING = 20.0  # s that it may take to close the run of a program that has ended without doing so
+IDLE = 0.3  # s without a request after which there is time for what comes later
 ASKED = ("WANDB_", "HOME", "NETRC")  # how the names begin of what W&B reads from the environment
 
 
@@ -141,7 +143,8 @@ def serve(parent: int) -> None:
                 reply = False, reason(error)
             pickle.dump(reply, replies)
             replies.flush()
-            import_for_images()
+            if not select([requests], [], [], IDLE)[0]:
+                import_for_images()
     last = threading.Timer(LEAVING, os._exit, [1])
     last.daemon = True
     last.start()
