@@ -14,14 +14,19 @@ from eoc.dynamics.curvature.hessian import HessianOperator
 from eoc.errors import InvalidInput
 from eoc.model import MLP
 
+_AT_ONCE = 384  # terms that MKL sums at once: of more, a sum that goes on from another has other last digits
+
 
 @dataclass
 class _Passes:
-    """What a forward and a backward pass leave: h_k = c_k A_k x_(k-1), x_k = phi(h_k), one entry a layer k."""
+    """What a forward and a backward pass leave: h_k = c_k A_k x_(k-1), x_k = phi(h_k), one entry a layer k.
+
+    In a lower precision c_k goes with the weights instead, before they are rounded.
+    """
 
     weights: list[Tensor]  # A_k
     features: list[Tensor]  # x_(k-1), (examples, fan_in)
-    slopes: list[Tensor]  # phi'(h_k) of the hidden layers
+    slopes: list[Tensor]  # c_k phi'(h_k) of the hidden layers
     errors: list[Tensor]  # c_k d loss / d h_k, (examples, fan_out)
     outputs: Tensor  # h_l
     output_slope: Tensor  # d loss / d h_l, differentiable by ``outputs`` unless the loss is linear in them
@@ -67,24 +72,36 @@ class PerceptronHessian(HessianOperator):
             rule = "it must be an eoc.model.MLP itself, no other class; HessianOperator takes any module"
             raise InvalidInput("network", type(network).__name__, rule)
         super().__init__(lambda x, y: loss(network(x), y), network.weights, batches, metric, reduce, autocast=autocast)
-        self._phi, self._factors, self._loss_of_outputs = network.phi, network.forward_factors, loss
-        self._forward, self._precision = network.preactivations, self.dtype if autocast is None else autocast
+        self._phi, self._loss_of_outputs, self._lower = network.phi, loss, autocast
+        self._precision = autocast or self.dtype
+        self._factors = network.forward_factors if autocast is None else (1.0,) * len(network.weights)
+        self._with_weights = network.forward_factors
 
     def _build(self, batch: Batch) -> _Passes:
         inputs, targets = batch
-        weights = [weight.detach().to(self._precision) for weight in self._parameters]
+        weights = self._lowered([weight.detach() for weight in self._parameters])
+        features = [inputs.to(self._precision)]
+        hidden: list[Tensor] = []
         with torch.no_grad():
-            inputs = inputs.to(self._precision)
-            *hidden, outputs = self._forward(inputs, weights)
-            features, slopes = [inputs, *map(self._phi, hidden)], [self._phi.derivative(h) for h in hidden]
-        outputs = outputs.to(self.dtype).requires_grad_()
+            for weight, factor in zip(weights, self._factors, strict=True):
+                if hidden:
+                    features.append(self._phi(hidden[-1]))
+                hidden.append(torch.nn.functional.linear(features[-1], weight) * factor)
+            slopes = [self._phi.derivative(h).mul_(c) for h, c in zip(hidden[:-1], self._factors[:-1], strict=True)]
+        outputs = hidden[-1].to(self.dtype).requires_grad_()
         loss = scalar(self._loss_of_outputs(outputs, targets))
         (output_slope,) = reaching(differentiated(loss, [outputs]))
         assert output_slope is not None
         errors = [output_slope.detach().to(self._precision) * self._factors[-1]]
-        for weight, slope, factor in zip(weights[:0:-1], slopes[::-1], self._factors[-2::-1], strict=True):
-            errors.append(torch.mm(errors[-1], weight).mul_(slope).mul_(factor))
+        for weight, slope in zip(weights[:0:-1], slopes[::-1], strict=True):
+            errors.append(torch.mm(errors[-1], weight).mul_(slope))
         return _Passes(weights, features, slopes, errors[::-1], outputs, output_slope)
+
+    def _lowered(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return A_k as they are, or c_k A_k in the lower precision."""
+        if self._lower is None:
+            return list(parts)
+        return [(part * factor).to(self._lower) for part, factor in zip(parts, self._with_weights, strict=True)]
 
     def _derivatives(self, graph: _Passes) -> Parts:
         return [torch.mm(x.t(), error).t() for x, error in zip(graph.features, graph.errors, strict=True)]
@@ -93,26 +110,35 @@ class PerceptronHessian(HessianOperator):
         # `mm` spares a small network the time in which `matmul` finds out that it takes two matrices.
         product = torch.matmul if together else torch.mm
         weights, features, slopes, errors = graph.weights, graph.features, graph.slopes, graph.errors
-        factors, direction = self._factors, [part.to(self._precision) for part in direction]
-        moved = product(features[0], direction[0].mT).mul_(factors[0])  # R h_k
+        direction = self._lowered(direction)
+        moved = product(features[0], direction[0].mT)  # R h_k / c_k
         moves = []  # R x_k
         for k, slope in enumerate(slopes, start=1):
             moves.append(moved.mul_(slope))
-            moved = product(moves[-1], weights[k].t()).add_(product(features[k], direction[k].mT)).mul_(factors[k])
+            moved = self._plus(product(moves[-1], weights[k].t()), features[k], direction[k].mT)
 
-        there = [moved.to(self.dtype)]
+        there = [moved.mul_(self._factors[-1]).to(self.dtype)]
         (curved,) = transposed([graph.output_slope], [graph.outputs], there, together=together)
-        turned = torch.zeros_like(moved) if curved is None else curved.to(self._precision)  # R g_k
-        result: list[Tensor] = []
+        turned = torch.zeros_like(moved) if curved is None else curved.to(self._precision) * self._factors[-1]
+        result: list[Tensor] = []  # turned: c_k R g_k
         for k in range(len(slopes), 0, -1):
-            turned = turned * factors[k]
             result.append(self._sum(errors[k], moves[k - 1], turned, features[k]))
-            turned = product(turned, weights[k]).add_(product(errors[k], direction[k])).mul_(slopes[k - 1])
-        result.append(product(turned.mul_(factors[0]).mT, features[0]).to(self.dtype))
-        return result[::-1]
+            turned = self._plus(product(turned, weights[k]), errors[k], direction[k]).mul_(slopes[k - 1])
+        result.append(product(turned.mT, features[0]).to(self.dtype))
+        if self._lower is None:
+            return result[::-1]
+        return [part.mul_(factor) for part, factor in zip(result[::-1], self._with_weights, strict=True)]
+
+    def _plus(self, first: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Return first + left right, of one vector or a stack of them."""
+        if first.dim() > 2:
+            return first.add_(left @ right)
+        if self._lower is None and left.shape[1] > _AT_ONCE:
+            return first.add_(torch.mm(left, right))
+        return first.addmm_(left, right)
 
     def _sum(self, error: Tensor, move: Tensor, turned: Tensor, features: Tensor) -> Tensor:
         """Return g_k R x_(k-1)^T + R g_k x_(k-1)^T, of one vector or a stack of them."""
-        if move.dim() > 2 or self._precision != self.dtype:
+        if move.dim() > 2 or self._lower is not None:
             return (error.t() @ move).to(self.dtype).add_(turned.mT @ features)
         return torch.mm(error.t(), move).addmm_(turned.t(), features)
