@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,15 +53,22 @@ class UpdateGeometry:
 
         Source: the paper (the cosine); its metric over layers is derived, see docs/theory.md.
         """
-        kinds = {
-            "cumulative": (self.cumulative, self.distance),
-            "previous": (self.previous, self.previous_update),
-        }
-        inner, other = kinds[choice("kind", kind, kinds)]
-        layers = torch.stack([inner, self.update, other])
-        over_all = (layers / self.metric).sum(dim=1, keepdim=True)
-        cosines = _cosine(*torch.cat([over_all, layers], dim=1).unbind())  # of all at once: few operations
-        return cosines[0], cosines[1:]
+        kinds = dict(zip(("cumulative", "previous"), self.table, strict=False))
+        row = kinds[choice("kind", kind, kinds)]
+        return row[0], row[1:]
+
+    @cached_property
+    def table(self) -> Float[Tensor, "4 all_and_layers"]:
+        """The cumulative cosines, the previous ones, ‖Δ_t‖ and ‖U_t‖: over all layers, then of each; NaN as above."""
+        inner = [self.cumulative, self.previous, self.update, self.distance, self.previous_update]
+        layers = torch.stack(inner)  # of all at once: few operations
+        whole = torch.cat([(layers / self.metric).sum(dim=1, keepdim=True), layers], dim=1)
+        lengths = whole[2:].sqrt()
+        others = whole[3:]
+        known = torch.minimum(whole[2], others) >= TINY
+        # The roots apart, for the product of two squares may leave float64.
+        cosines = torch.where(known, whole[:2] / (lengths[0] * lengths[1:]), torch.nan)
+        return torch.cat([cosines, lengths[:2]])
 
 
 class UpdateCosines:
@@ -204,10 +212,3 @@ def _products(now: Tensor, before: Tensor, initial: Tensor, last: Tensor | None)
 
 def _views(rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor, Tensor, Tensor]:
     return rows[0], rows[1:].unbind(), rows[1], rows[2:], rows[1:], rows[1:].T
-
-
-def _cosine(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """inner/√(first·second), NaN where a norm is unknown, zero, or so small that float64 does not hold its square."""
-    known = torch.minimum(first, second) >= TINY
-    # The roots apart, for the product of two squares may leave float64.
-    return torch.where(known, inner / (first.sqrt() * second.sqrt()), torch.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -83,10 +83,14 @@ class Measurement(StepCallback):
 
     def by_layer(self, module: EdgeOfChaosModule, name: str, values: Tensor, over_all: Tensor | None = None) -> None:
         """Write ``name/layer_1`` … and ``name/all``; an undefined (NaN) value is left out."""
-        named = dict(zip(module.network.layer_names, values.tolist(), strict=True))
-        if over_all is not None:
-            named = {"all": over_all.item(), **named}
-        module.metrics.update({f"{name}/{key}": value for key, value in named.items() if not math.isnan(value)})
+        whole = [] if over_all is None else [over_all.item()]
+        keys = [*(["all"] if whole else []), *module.network.layer_names]
+        self.put(module, name, keys, [*whole, *values.tolist()])
+
+    def put(self, module: EdgeOfChaosModule, name: str, keys: Sequence[str], numbers: Sequence[float]) -> None:
+        """Write ``name/key`` for every key; an undefined (NaN) value is left out."""
+        pairs = zip(keys, numbers, strict=True)
+        module.metrics.update({f"{name}/{key}": number for key, number in pairs if not math.isnan(number)})
 
 
 def drawing(key: str, draw: Any) -> Callable[..., Path]:

@@ -81,8 +81,6 @@ class UpdateCosinesCallback(Measurement):
         return self.due(step) or self.due(step + 1)
 
     def _write(self, module: EdgeOfChaosModule, geometry: UpdateGeometry) -> None:
-        for kind in ("cumulative", "previous"):
-            over_all, by_layer = geometry.cosines(kind)
-            self.by_layer(module, f"cosine/{kind}", by_layer, over_all)
-        for name, squares in (("update_norm", geometry.update), ("distance", geometry.distance)):
-            self.by_layer(module, name, squares.sqrt(), geometry.over_all(squares).sqrt())
+        kinds = ("cosine/cumulative", "cosine/previous", "update_norm", "distance")
+        for name, numbers in zip(kinds, geometry.table.tolist(), strict=True):  # the device is waited for once
+            self.put(module, name, ["all", *module.network.layer_names], numbers)
