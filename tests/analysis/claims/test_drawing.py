@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
-from eoc.analysis.claims.drawing import legible, panels, save_png
+from eoc.analysis.claims.drawing import legend_above, legible, panels, save_png
 from eoc.analysis.style import BLUE
 
 
@@ -46,6 +46,24 @@ def test_long_axes_linear_ones_and_chosen_ticks_are_left_alone():
     assert isinstance(long.yaxis.get_major_locator(), LogLocator)
     assert list(linear.get_yticks()) == before
     assert list(chosen.get_yticks()) == [1.0]
+
+
+@pytest.mark.parametrize("heights", [(100.0, 130.0, 300.0, 900.0), (1.0, 1.0, 1.0, 900.0)])
+def test_a_legend_above_hides_no_curve_and_takes_no_room_where_there_is_some(heights: tuple[float, ...]):
+    figure, (axis,) = panels(1, "title")
+    for shift in (1.0, 0.9, 0.8, 0.7):
+        axis.plot([3, 5, 9, 17], [shift * height for height in heights], label=f"{shift} of it")
+    axis.set(xscale="log", yscale="log", ylim=(0.2, 1000.0))
+    legend_above(axis)
+    figure.draw_without_rendering()
+    (x, _), (right, bottom) = (axis.get_legend().get_window_extent().corners()[i] for i in (0, 2))
+    for line in axis.lines:
+        drawn = line.get_transform().transform(line.get_xydata())
+        below = [np.interp(place, *drawn.T) for place in np.linspace(max(x, drawn[0, 0]), right, 200)]
+        assert max(below) <= bottom + 1e-6
+    low, high = axis.get_ylim()
+    assert low == 0.2
+    assert (high > 1001) == (heights[0] > 1)
 
 
 def test_a_panel_without_a_value_says_so_and_can_be_drawn():

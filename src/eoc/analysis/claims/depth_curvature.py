@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eoc.analysis.claims.base import DERIVED, READ, Claim, Estimate, exact, judge, mean, slope, slopes
-from eoc.analysis.claims.drawing import RULES, band, label, legend, panels, ticks
+from eoc.analysis.claims.drawing import RULES, band, label, legend_above, panels, ticks
 from eoc.analysis.claims.pairs import spread_ratio
 from eoc.analysis.claims.reading import first, reduced
 
@@ -120,7 +120,7 @@ def figure(cells: pd.DataFrame) -> Figure:
     for axis, title in zip(axes, ("rules, relu", "νP, widths m·k^γ", "activations"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="depth l (linear layers)", title=title)
         ticks(axis, sorted(cells["model.depth"].unique()))
-        legend(axis)
+        legend_above(axis)
     return drawn
 
 

@@ -76,6 +76,23 @@ def legend(axis: Axes, **keywords: Any) -> None:
         axis.legend(**keywords)
 
 
+def legend_above(axis: Axes) -> None:
+    """A legend at the upper left of logarithmic axes, with room above the curves where it would hide one."""
+    legend(axis, loc="upper left")
+    drawn, figure = axis.get_legend(), axis.get_figure(root=True)
+    if drawn is None or figure is None or _empty(axis):
+        return
+    figure.draw_without_rendering()  # which places it
+    box = drawn.get_window_extent().transformed(axis.transAxes.inverted())
+    across = np.linspace(box.x0, box.x1, 50)
+    heights = [box.y0]
+    for line in axis.lines:
+        x, y = (line.get_transform() - axis.transAxes).transform(line.get_xydata()).T
+        heights.extend(np.interp(across[(across >= x[0]) & (across <= x[-1])], x, y))
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, low * (high / low) ** (max(heights) / box.y0))
+
+
 def _empty(axis: Axes) -> bool:
     return not bool(np.isfinite(axis.dataLim.get_points()).all())
 
