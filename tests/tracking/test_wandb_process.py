@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
 
 from eoc.tracking import wandb_process
 from eoc.tracking.wandb_log import WandbLog
@@ -119,6 +121,23 @@ def test_what_a_run_shows_is_its_program_and_not_the_process_beside_it(
     shown = of_type(records(folder), "environment")[0]
     assert shown["args"] == ["model=nup", "seed=3"]
     assert shown["program"] == "/a/train.py"
+
+
+@pytest.mark.usefixtures("wandb_here")
+def test_what_a_run_uses_of_the_machine_is_what_its_program_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = []
+
+    def opened(**given: Any) -> None:
+        watched.append(given["settings"].x_stats_pid)
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(wandb, "init", opened)
+    monkeypatch.setattr(os, "getpid", lambda: 4242)
+    with pytest.warns(UserWarning, match="seen"):
+        logged(tmp_path, 0).finish()
+    assert watched == [4242]
 
 
 def test_what_fails_there_is_said_here_and_what_comes_next_is_done() -> None:
