@@ -1,7 +1,8 @@
 """What a training step costs over a hand-written loop on the same tensors: ``python benchmarks/training_step.py``.
 
 Both take the same full-batch gradient steps at a constant rate, callbacks off, ``metrics.csv`` written at every
-step; the two are timed in turns in one process. Prints the median of each and their ratio, and a JSON line.
+step, on as many threads as the program takes; the two are timed in turns in one process. Prints the median of each and
+their ratio, and a JSON line.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from omegaconf import open_dict
 
 from eoc.training.build import build_callbacks, build_dataset, build_loggers, build_module, build_trainer
 from eoc.training.run import quiet
+from eoc.training.threads import few_threads
 
 RATE = 0.1
 
@@ -83,12 +85,15 @@ def main() -> None:
         config = compose("config", overrides=fixed + arguments.overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     dataset = build_dataset(config)
+    parameters = sum(weight.numel() for weight in build_module(config, dataset).network.weights)
     ours, theirs = [], []
-    for _ in range(arguments.repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            seconds, device = lightning_seconds(config, dataset, folder)
-        ours.append(1e3 * seconds)
-        theirs.append(1e3 * hand_written_seconds(config, dataset, arguments.steps, device))
+    with few_threads(len(dataset.train_inputs), parameters):
+        for _ in range(arguments.repeats):
+            with tempfile.TemporaryDirectory() as folder:
+                seconds, device = lightning_seconds(config, dataset, folder)
+            ours.append(1e3 * seconds)
+            theirs.append(1e3 * hand_written_seconds(config, dataset, arguments.steps, device))
+        where = environment(str(device))
     result = {
         "program_ms": statistics.median(ours),
         "hand_written_ms": statistics.median(theirs),
@@ -97,7 +102,7 @@ def main() -> None:
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "overrides": arguments.overrides,
-        **environment(str(device)),
+        **where,
     }
     print(
         f"one step: {result['program_ms']:.2f} ms here, {result['hand_written_ms']:.2f} ms by hand, "

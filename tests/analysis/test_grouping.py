@@ -128,6 +128,7 @@ def test_the_status_names_what_is_not_done(sweep, capsys):
     assert lines[2].startswith("running    3-0 ")
     assert lines[3] == "unfinished 2-1 schedule=geometric seed=1 model.depth=2: step 5 of 5"
     assert lines[4].endswith("KeyError: 'a bug'")
+    assert not any("=nan" in line for line in lines)  # what a run does not have is not said of it
     assert said(capsys, "status", str(sweep)) == [
         lines[0].replace("1 completed", "4 completed").split(", 1 running")[0],
         lines[1],

@@ -123,6 +123,12 @@ def test_a_bare_run_can_be_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
     assert_shows(panels[SHARPNESS]["λ"], run, "sharpness")
 
 
+def test_a_single_point_is_seen(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_summary(write(tmp_path, "step,train/loss,test/loss,lr\n0,1.0,2.0,0.5\n1,0.5,,\n"), dots_per_inch=20)
+    markers = {line.get_label(): line.get_marker() for line in drawn[0].axes[LOSS].lines}
+    assert markers == {"train": "None", "test": "."}
+
+
 def test_a_diverged_run_is_marked_as_one(tmp_path: Path, drawn: list[Figure]) -> None:
     run = trained(tmp_path, "model.activation=abs", "schedule=constant", "schedule.rate=1e30", *EVERY_STEP)
     (figure,) = drawn  # by the callback

@@ -81,8 +81,14 @@ def test_a_run_is_closed_with_all_that_was_handed_over_however_its_program_ends(
     assert (folder / MARK).exists() == (not closed)
 
 
+def test_a_program_that_keeps_one_for_its_next_run_ends_without_a_word(tmp_path: Path) -> None:
+    program = "import warnings\nwarnings.simplefilter('error')\n" + PROGRAM + ENDS["closed"]
+    ended(tmp_path, program)  # of which nothing is on stderr
+
+
 def test_a_program_that_ends_at_once_leaves_no_run_behind(tmp_path: Path) -> None:
-    ended(tmp_path, PROGRAM.partition("while")[0] + "print(os.getpid(), flush=True)\nos.kill(os.getpid(), 9)")
+    told = "while log._clerk is None:\n    time.sleep(0.001)\ntime.sleep(0.05)\n"  # but not read: it imports W&B
+    ended(tmp_path, PROGRAM.partition("while")[0] + told + "print(os.getpid(), flush=True)\nos.kill(os.getpid(), 9)")
     assert [next(folder.glob("*.wandb"), None) for folder in offline_runs(tmp_path)] == []
 
 
@@ -108,6 +114,16 @@ def test_two_runs_at_a_time_have_one_each(tmp_path: Path) -> None:
     assert sorted(len(history(records(folder))) for folder in offline_runs(tmp_path)) == [1, 2]
     wandb_process.dismiss()
     assert clerks_of(os.getpid()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_nothing_there_holds_or_mars_what_passes_between_the_two(tmp_path: Path) -> None:
+    log = logged(tmp_path, 0)
+    while log.folder is None:
+        time.sleep(0.01)
+    (clerk,) = clerks_of(os.getpid())
+    assert [os.readlink(f"/proc/{clerk}/fd/{stream}") for stream in (0, 1, 2)] == [os.devnull] * 3
+    log.finish()
 
 
 def test_what_a_run_shows_is_its_program_and_not_the_process_beside_it(

@@ -484,6 +484,11 @@ def broken_mnist(root: Path) -> None:
             (root / "MNIST" / "raw" / f"{part}-{kind}").write_bytes(b"\x00\x00\x08\x03\x00\x00")
 
 
+def damaged_archive(root: Path) -> None:
+    root.mkdir()
+    (root / "cifar-10-python.tar.gz").write_bytes(b"half a file")
+
+
 def broken_cifar10(root: Path) -> None:
     (root / "cifar-10-batches-py").mkdir(parents=True)
     (root / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half a file")
@@ -506,6 +511,11 @@ def broken_cifar10(root: Path) -> None:
         ),
         ("cifar10", None, "CIFAR-10 is not complete in {root} and cannot be downloaded (Name or service not known)"),
         ("cifar10", broken_cifar10, "CIFAR-10 is not complete in {root} and cannot be downloaded"),
+        (
+            "cifar10",
+            damaged_archive,
+            "CIFAR-10 is not complete in {root} (cifar-10-python.tar.gz there is damaged or another file) and cannot",
+        ),
     ],
 )
 @pytest.mark.usefixtures("no_network")
@@ -538,6 +548,27 @@ class Intruder:
 
     def __reduce__(self) -> tuple[Callable, tuple[Path]]:
         return Path.touch, (self.sentinel,)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_checkpoint_that_may_not_be_read(settings, checkpoint):
+    checkpoint.chmod(0)
+    with pytest.raises(InvalidInput, match="it may not be read by this user"):
+        run_room.run(settings(folder="second", ckpt_path=checkpoint))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_checkpoint_of_another_program(settings, tmp_path, protocol):
+    """A warning of torch's would fail the test."""
+    file = tmp_path / "other.ckpt"
+    file.write_bytes(pickle.dumps({"weights": [1.0]}, protocol=protocol))
+    with pytest.raises(InvalidInput, match="it is damaged or not a checkpoint of this program"):
+        run_room.run(settings(ckpt_path=file))
+
+
+def test_a_folder_for_the_rows_that_cannot_be_made(settings):
+    with pytest.raises(InvalidInput, match=r"logger\.csv\.folder=/proc/nope is not possible"):
+        run_room.run(settings("logger=csv", "logger.csv.folder=/proc/nope"))
 
 
 def test_a_checkpoint_that_is_none(settings, checkpoint, tmp_path):

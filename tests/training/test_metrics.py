@@ -332,9 +332,20 @@ def test_thinned_rows_count_among_the_last_and_the_best_values(tmp_path: Path) -
     whole = trained(tmp_path / "whole", *settings)
     thin = trained(tmp_path / "thin", *settings, "trainer.log_every_n_steps=5")
     assert thin.columns["step"] == [0, 5, 8]
-    assert "(where it was measured last; edge of stability: 2)" in table(thin.summary, thin.folder)
     for key in ("best", "final"):
         assert thin.summary[key] == whole.summary[key]
+
+
+def test_the_table_says_what_was_not_measured_and_no_more_of_it(tmp_path: Path) -> None:
+    settings = ["callbacks=none", "schedule=constant", "schedule.rate=0.1", "schedule.unit=absolute"]
+    run = trained(tmp_path / "without", *settings)
+    said = table(run.summary, run.folder).splitlines()
+    assert "sharpness λ           not measured" in said
+    assert "learning rate × λ     not measured (edge of stability: 2)" in said
+    run = trained(tmp_path / "with", "callbacks=none", "schedule=geometric")
+    said = table(run.summary, run.folder).splitlines()
+    assert f"sharpness λ           {run.summary['final']['sharpness']:.4g} (where it was measured last)" in said
+    assert "learning rate × λ     2.5 (where it was measured last; edge of stability: 2)" in said
 
 
 @pytest.mark.filterwarnings("ignore:.*the top eigenvalues are not known")

@@ -25,7 +25,8 @@ def status(runs: pd.DataFrame) -> str:
     for state in ORDER[1:]:
         for found, (_, row) in zip(states, runs.iterrows(), strict=True):
             if found == state:
-                words = " ".join(f"{name}={row[name]}" for name in settings)
+                # What is missing, as a callback that was removed, is not equal to itself.
+                words = " ".join(f"{name}={row[name]}" for name in settings if row[name] == row[name])
                 lines.append(f"{state:<10} {Path(row['path']).name} {words}: {_remark(row)}")
     return "\n".join(lines)
 

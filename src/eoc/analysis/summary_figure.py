@@ -101,6 +101,7 @@ def _features(axis: Axes, columns: Columns) -> None:
 def _plot(axis: Axes, columns: Columns, name: str, **style: object) -> None:
     steps, values = _known(columns, name)
     if len(values):
+        style = {"marker": "."} | style if len(values) == 1 else style  # of which there is no line
         axis.plot(steps, values, **style)  # type: ignore[arg-type]
 
 

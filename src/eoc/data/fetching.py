@@ -62,8 +62,9 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
         with TemporaryDirectory(dir=folder, prefix=".incoming-") as staging, _quiet():
             archive = folder / filename
             if not check_integrity(archive, md5):
+                where = f"{root} ({filename} there is damaged or another file)" if archive.exists() else str(root)
                 archive = Path(staging, filename)
-                _download(name, root, archive, md5, urls, remedy)
+                _download(name, where, archive, md5, urls, remedy)
             unpacked = Path(staging, "unpacked")
             unpacked.mkdir()
             extract_archive(archive, unpacked)
@@ -77,7 +78,7 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
         raise InvalidInput("root", str(root), rule) from error
 
 
-def _download(name: str, root: Path, archive: Path, md5: str, urls: Sequence[str], remedy: str) -> None:
+def _download(name: str, where: str, archive: Path, md5: str, urls: Sequence[str], remedy: str) -> None:
     log.info("downloading %s (%s)", name, archive.name)
     failure = None
     for url in urls:
@@ -85,7 +86,7 @@ def _download(name: str, root: Path, archive: Path, md5: str, urls: Sequence[str
         if failure is None:
             return
     raise RunFailure(
-        f"{name} is not complete in {root} and cannot be downloaded ({failure}): connect to a network, {remedy}, or "
+        f"{name} is not complete in {where} and cannot be downloaded ({failure}): connect to a network, {remedy}, or "
         "name another folder with dataset.root."
     )
 

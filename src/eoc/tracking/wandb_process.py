@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import signal
@@ -65,13 +66,21 @@ class Clerk:
         self._process.kill()
         self.leave()
 
+    def part(self) -> None:
+        """Let it end, and do not wait for that: this program ends, too."""
+        self._hang_up()
+        self._process.returncode = 0  # or Python would say that it is still running
+
     def leave(self) -> None:
         """Let it end, and wait for that."""
+        self._hang_up()
+        self._process.wait()
+
+    def _hang_up(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             with suppress(OSError):
                 pipe.close()
-        self._process.wait()
 
 
 _idle: list[Clerk] = []  # those that have no run now
@@ -102,6 +111,12 @@ def dismiss() -> None:
     """End all idle processes."""
     while _idle:
         _idle.pop().leave()
+
+
+@atexit.register
+def _part() -> None:
+    for clerk in _idle:
+        clerk.part()
 
 
 def command() -> tuple[str, list[str]]:

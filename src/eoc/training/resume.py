@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ class Resumed:
 
 def opened(file: Path) -> Resumed:
     """Read a checkpoint; one that is damaged or of another program raises whatever its reader trips over."""
-    content = torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is then refused
+        content = torch.load(file, map_location="cpu", weights_only=True)
     own = content["eoc"]
     if not own.keys() >= STATE:
         raise KeyError(*(STATE - own.keys()))
@@ -106,6 +109,8 @@ def read_checkpoint(
         raise refuse("there is no such file; give a run's checkpoints/last.ckpt")
     try:
         resumed = opened(file)
+    except PermissionError as error:
+        raise refuse("it may not be read by this user", error) from error
     except Exception as error:
         raise refuse("it is damaged or not a checkpoint of this program", error) from error
     there, here = resumed.shapes, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

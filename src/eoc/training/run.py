@@ -20,7 +20,7 @@ from pytorch_lightning import Trainer
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import PATIENCE, claimed
 from eoc.tracking.csv_log import CSVLog
-from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY, write_json
+from eoc.tracking.run_folder import CHECKPOINT, METRICS, SUMMARY, make_writable, write_json
 from eoc.tracking.settings import KEPT
 from eoc.tracking.tensorboard_log import TensorBoardLog
 from eoc.tracking.wandb_log import WandbLog
@@ -142,6 +142,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     resumed = None
     if checkpoint is not None:
         resumed = read_checkpoint(str(checkpoint), module, settings, callbacks, trainer.max_steps)
+    if elsewhere and leads():
+        make_writable(rows, "logger.csv.folder")
     if elsewhere and elsewhere not in (own_rows, resumed and resumed.rows) and (rows / METRICS).exists():
         rule = "the rows of another run lie there; choose another folder, or leave it out"
         raise InvalidInput("logger.csv.folder", elsewhere, rule)

@@ -59,14 +59,15 @@ def table(summary: dict[str, Any], folder: Path) -> str:
         value = final.get(name)
         return "not measured" if value is None else format(value, form)
 
-    limit = f"edge of stability: {summary['stability_limit']:g}"
+    limit, last = f"edge of stability: {summary['stability_limit']:g}", "where it was measured last"
+    known = final.get("lr_x_sharpness") is not None
     rows = [
         ("status", _status(summary)),
         ("steps", f"{summary['steps']} in {summary['wall_seconds']:.1f} s, {summary['parameters']:,} parameters"),
         ("train loss, accuracy", f"{number('train/loss')}, {number('train/accuracy', '.4f')}"),
         ("test loss, accuracy", f"{number('test/loss')}, {number('test/accuracy', '.4f')}"),
-        ("sharpness λ", f"{number('sharpness')} (where it was measured last)"),
-        ("learning rate × λ", f"{number('lr_x_sharpness')} (where it was measured last; {limit})"),
+        ("sharpness λ", number("sharpness") + ("" if final.get("sharpness") is None else f" ({last})")),
+        ("learning rate × λ", f"{number('lr_x_sharpness')} ({last}; {limit})" if known else f"not measured ({limit})"),
         ("results", str(folder)),
     ]
     if summary["unconverged_probes"]:
