@@ -63,7 +63,7 @@ def test_a_legend_above_hides_no_curve_and_takes_no_room_where_there_is_some(hei
         assert max(below) <= bottom + 1e-6
     low, high = axis.get_ylim()
     assert low == 0.2
-    assert (high > 1001) == (heights[0] > 1)
+    assert high > 1001 if heights[0] > 1 else high == pytest.approx(1000)
 
 
 def test_a_panel_without_a_value_says_so_and_can_be_drawn():
