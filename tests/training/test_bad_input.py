@@ -698,6 +698,24 @@ def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
 # -- W&B, bugs, sweeps -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("model.width=${foo}",), "model.width=${foo} is not possible: Interpolation key 'foo' not found; inside"),
+        (
+            ("schedule.kappa=${oc.env:NOPE}",),
+            "schedule.kappa=${oc.env:NOPE} is not possible: KeyError raised while resolving interpolation",
+        ),
+        (
+            ("~trainer",),
+            "trainer.max_steps=4 is not possible: trainer was removed, by ~trainer; leave out one of the two.",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said_of_the_setting_that_asks_for_it(refused, words, sentence):
+    assert refused(*words).startswith(sentence)
+
+
 def test_the_mode_of_wandb(refused, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "foo")
     said = refused("logger=default")

@@ -38,7 +38,7 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     for pattern, sentence in (
-        (r"To append to your config use \+(?P<override>\S*)", lambda it: _unknown_key(error, it, conf)),
+        (r"To append to your config use \+(?P<override>\S*)", lambda it: _unknown_key(error, it, overrides, conf)),
         (r"Could not delete .*'(?P<override>.*?)'", lambda it: _nothing_to_remove(it, overrides, conf)),
         (r"Ambiguous value for argument '(?P<override>.*)'", lambda it: _sweep(it, overrides, conf)),
         (r"Multiple values for (?P<override>[^\s.]*)", _there_already),
@@ -48,6 +48,10 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
         found = re.search(pattern, text)
         if found:
             return sentence(found["override"])
+    asked = [override for override in overrides if "${" in override]
+    if "nterpolation" in text and len(asked) == 1:
+        rule = f"{_first_line(text)}; inside ${{...}} stands a key that is there, or oc.env: and a variable that is set"
+        return f"{asked[0]} is not possible: {rule}."
     where = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
     return f"{where}{_first_line(text)}; {HELP}."
 
@@ -75,12 +79,14 @@ def _choices(group: str, conf: Path) -> list[str]:
     return sorted(path.stem for path in (conf / group).glob("*.yaml"))
 
 
-def _unknown_key(error: Exception, override: str, conf: Path) -> str:
+def _unknown_key(error: Exception, override: str, overrides: list[str], conf: Path) -> str:
     cause = error.__cause__
     key, _, value = override.partition("=")
     parent = getattr(cause, "parent_node", None)
     known = _public(parent) if isinstance(parent, DictConfig) else []
     missing = getattr(cause, "full_key", None) or key
+    if f"~{missing}" in overrides:
+        return str(InvalidInput(key, value, f"{missing} was removed, by ~{missing}; leave out one of the two"))
     if "." not in missing:
         known = sorted({*known, *(path.name for path in conf.iterdir() if path.is_dir())})
     return str(InvalidInput(key, value, unknown(missing, value, known).rule))
