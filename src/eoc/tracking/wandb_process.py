@@ -48,11 +48,12 @@ class Clerk:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        request = pickle.dumps((method, args, named))  # in one piece: half of one would be half read
         try:
-            pickle.dump((method, args, named), self._process.stdin)
+            self._process.stdin.write(request)
             self._process.stdin.flush()
             done, answer = pickle.load(self._process.stdout)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise WandbFailure("its process has ended") from error
         if not done:
             raise WandbFailure(answer)
