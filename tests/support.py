@@ -222,6 +222,14 @@ def service_of(clerk: int) -> int:
     raise AssertionError("it has not been started")
 
 
+def is_there(process: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def gone_within(seconds: float, program: int) -> None:
     """Wait for the processes that W&B works in for a program that has ended."""
     start = time.monotonic()

@@ -19,7 +19,7 @@ import pytest
 
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
-from support import NO_FIGURE, SMALL, Crash, Run, clerks_of, crash_at, killed, service_of, trained
+from support import NO_FIGURE, SMALL, Crash, Run, clerks_of, crash_at, is_there, killed, service_of, trained
 from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 from tracking.stand_in import KEY, Server, serving
 
@@ -126,14 +126,6 @@ def test_what_a_killed_run_had_not_written_is_logged_when_it_goes_on(when: str, 
 
 
 # -- failures ------------------------------------------------------------------------------------------------------
-
-
-def is_there(process: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def complete(run: Run) -> bool:
