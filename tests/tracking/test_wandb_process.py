@@ -17,7 +17,7 @@ from eoc.tracking import wandb_process
 from eoc.tracking.wandb_log import WandbLog
 from eoc.tracking.wandb_past import MARK, was_cut_off
 from eoc.tracking.wandb_process import WandbFailure, hire
-from support import clerks_of, gone_within, is_there, service_of
+from support import clerks_of, gone_within
 from tracking.inspecting import history, of_type, offline_runs, records
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -104,19 +104,6 @@ def test_runs_of_one_process_share_it_unless_what_wandb_reads_has_changed(
     assert len(used) == 3  # one at a time
     assert used[0] == used[1] != used[2]
     assert [of_type(records(run), "run")[0].get("entity", "") for run in offline_runs(tmp_path)].count("another") == 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for W&B's processes in /proc")
-def test_a_service_that_ends_between_two_runs_is_started_anew(tmp_path: Path) -> None:
-    logged(tmp_path, 0).finish()
-    (clerk,) = clerks_of(os.getpid())
-    service = service_of(clerk)
-    os.kill(service, signal.SIGKILL)
-    while is_there(service):
-        time.sleep(0.01)
-    assert logged(tmp_path, 0, 1).finish() is None
-    assert clerks_of(os.getpid()) == [clerk]
-    assert sorted(len(history(records(folder))) for folder in offline_runs(tmp_path)) == [1, 2]
 
 
 def test_what_cannot_be_handed_over_is_said_and_the_next_run_is_logged(tmp_path: Path) -> None:

@@ -35,9 +35,6 @@ class Desk:
     def open(self, root: Path, mode: str, patience: float, goes_on: bool, **given: Any) -> Opened:
         """Open a run in W&B's folder under ``root``; offline where the server does not answer in ``patience`` s."""
         make_root(root)
-        service = service_process()
-        if service is not None and service.poll() is not None:  # it has ended since the last run
-            end_service()
         given |= {"dir": str(root), "patience": patience}
         unreachable = None
         try:
