@@ -210,26 +210,6 @@ def clerks_of(program: int) -> list[int]:
     return found
 
 
-def service_of(clerk: int) -> int:
-    """The process of W&B's service that one in which W&B works has started."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name, parent = (folder / "comm").read_text().strip(), (folder / "stat").read_text().split()[3]
-        except OSError:
-            continue  # it has just ended
-        if (name, int(parent)) == ("wandb-core", clerk):
-            return int(folder.name)
-    raise AssertionError("it has not been started")
-
-
-def is_there(process: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def gone_within(seconds: float, program: int) -> None:
     """Wait for the processes that W&B works in for a program that has ended."""
     start = time.monotonic()

@@ -19,7 +19,7 @@ import pytest
 
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
-from support import NO_FIGURE, SMALL, Crash, Run, clerks_of, crash_at, is_there, killed, service_of, trained
+from support import NO_FIGURE, SMALL, Crash, Run, clerks_of, crash_at, killed, trained
 from tracking.inspecting import FIGURE, history, of_type, offline_runs, public, records, rows_of
 from tracking.stand_in import KEY, Server, serving
 
@@ -126,6 +126,26 @@ def test_what_a_killed_run_had_not_written_is_logged_when_it_goes_on(when: str, 
 
 
 # -- failures ------------------------------------------------------------------------------------------------------
+
+
+def service_of(clerk: int) -> int:
+    """The process of W&B's service that one in which W&B works has started."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, parent = (folder / "comm").read_text().strip(), (folder / "stat").read_text().split()[3]
+        except OSError:
+            continue  # it has just ended
+        if (name, int(parent)) == ("wandb-core", clerk):
+            return int(folder.name)
+    raise AssertionError("it has not been started")
+
+
+def is_there(process: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def complete(run: Run) -> bool:
