@@ -67,6 +67,22 @@ def test_the_server_is_told_group_tags_config_commit_history_and_files(server: S
     assert server.exits == {run_id: 0}
 
 
+def test_a_service_that_ends_between_two_runs_is_not_taken_for_a_server_out_of_reach(
+    server: Server, tmp_path: Path
+) -> None:
+    for run in ("first", "second"):
+        log = WandbLog(project="p", mode="online", root=str(tmp_path), name=run, patience=20.0)
+        log.log_metrics({"a": 1.0}, step=0)
+        with warnings.catch_warnings(action="error"):
+            assert log.finish() is None
+        (clerk,) = clerks_of(os.getpid())
+        os.kill(service_of(clerk), signal.SIGKILL)
+    assert [(told["displayName"], server.exits[key]) for key, told in server.runs.items()] == [
+        ("first", 0),
+        ("second", 0),
+    ]
+
+
 def test_a_run_that_goes_on_is_the_same_one_and_nothing_of_it_is_left_out(server: Server, tmp_path: Path) -> None:
     words = [*ONLINE, NO_FIGURE, EVERY_TWO, f"paths.wandb={tmp_path}"]
     with pytest.raises(Crash):

@@ -106,6 +106,23 @@ def test_runs_of_one_process_share_it_unless_what_wandb_reads_has_changed(
     assert [of_type(records(run), "run")[0].get("entity", "") for run in offline_runs(tmp_path)].count("another") == 1
 
 
+@pytest.mark.parametrize("ended", ["service", "process"])
+def test_what_ends_between_two_runs_is_started_anew(ended: str, tmp_path: Path) -> None:
+    assert logged(tmp_path, 0).finish() is None
+    (clerk,) = wandb_process._idle
+    kept, service = clerk._process, clerk.service
+    assert service is not None
+    if ended == "service":
+        os.kill(service, signal.SIGKILL)
+    else:
+        kept.kill()
+        kept.wait()
+    assert logged(tmp_path, 0, 1).finish() is None
+    assert (clerks_of(os.getpid()) == [kept.pid]) == (ended == "service")
+    logs = [log for folder in offline_runs(tmp_path) for log in folder.glob("*.wandb")]
+    assert sorted(len(history(records(log.parent))) for log in logs) == [1, 2]
+
+
 def test_what_cannot_be_handed_over_is_said_and_the_next_run_is_logged(tmp_path: Path) -> None:
     log = logged(tmp_path)
     log.log_hyperparams({"rule": lambda: 0})

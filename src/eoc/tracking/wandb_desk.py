@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from eoc.tracking.wandb_past import Past, mark_cut_off
-from eoc.tracking.wandb_service import check_complete, end_service, make_root, open_run, reason, service_process
+from eoc.tracking.wandb_service import (
+    check_complete,
+    end_service,
+    make_root,
+    open_run,
+    reason,
+    service_has_ended,
+    service_process,
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,10 @@ class Desk:
         """Open a run in W&B's folder under ``root``; offline where the server does not answer in ``patience`` s."""
         make_root(root)
         given |= {"dir": str(root), "patience": patience}
+        attached = {"mode": mode, "resume": "allow" if goes_on and mode == "online" else None}
         unreachable = None
         try:
-            self._run = open_run(mode=mode, resume="allow" if goes_on and mode == "online" else None, **given)
+            self._run = _opened(**attached, **given)
         except Exception as error:
             if mode != "online":
                 raise
@@ -95,3 +104,14 @@ class Desk:
         place = self._next if step is None else max(step, self._next)
         self._next = place + 1
         return place
+
+
+def _opened(**given: Any) -> Any:
+    """Open a run; with a new service where that of the last run has ended since."""
+    try:
+        return open_run(**given)
+    except Exception:
+        if not service_has_ended():
+            raise
+        end_service()
+        return open_run(**given)

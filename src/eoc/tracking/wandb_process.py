@@ -59,9 +59,13 @@ class Clerk:
             raise WandbFailure(answer)
         return answer
 
+    def has_ended(self) -> bool:
+        """Whether its process is there no more."""
+        return self._process.poll() is not None
+
     def end(self) -> None:
         """End it at once, and W&B's service with it."""
-        if self.service is not None and self._process.poll() is None:  # the service is its child, whose number stands
+        if self.service is not None and not self.has_ended():  # the service is its child, whose number stands
             with suppress(OSError):
                 os.kill(self.service, signal.SIGKILL)
         self._process.kill()
@@ -97,7 +101,7 @@ def hire() -> Clerk:
     """Return an idle process, or a new one."""
     while _idle:
         clerk = _idle.pop()
-        if clerk.environment == _environment():
+        if clerk.environment == _environment() and not clerk.has_ended():
             return clerk
         clerk.leave()
     return Clerk()

@@ -111,6 +111,14 @@ def service_process() -> Any:
     return getattr(getattr(getattr(singleton, "_connection", None), "_proc", None), "_process", None)
 
 
+def service_has_ended() -> bool:
+    """Whether W&B's service was started here, and has ended."""
+    process = service_process()
+    with suppress(subprocess.TimeoutExpired):
+        return process is not None and process.wait(timeout=1.0) is not None  # a killed one's threads take a while
+    return False
+
+
 def end_service() -> None:
     """End W&B's service, so that it holds up neither this program's end nor its next run."""
     import wandb
