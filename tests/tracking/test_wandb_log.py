@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import wandb
+from PIL import Image
 
 from eoc.errors import InvalidInput
 from eoc.tracking import figures, wandb_log
@@ -308,6 +309,31 @@ print(settings.mode, type(settings).model_fields["mode"].description)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["offline", "None"]
+
+
+@pytest.mark.usefixtures("fresh_wandb")
+def test_a_figure_is_logged_without_pandas(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from eoc.tracking.wandb_desk import Desk
+from eoc.tracking.wandb_service import import_wandb
+import_wandb()
+root, figure = sys.argv[1:]
+desk = Desk()
+desk.open(Path(root), "offline", 20.0, False, id="a", project="p", program="", arguments=[], process=1)
+desk.log_images("figure", [figure])
+desk.close(0)
+print("pandas" in sys.modules)
+"""
+    figure = tmp_path / "figure.png"
+    Image.new("RGB", (2, 2)).save(figure)
+    words = [sys.executable, "-c", program, str(tmp_path), str(figure)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+    (folder,) = offline_runs(tmp_path)
+    (row,) = history(records(folder))
+    assert row["figure.count"] == 1
 
 
 def test_rows_of_one_second_are_handed_over_together_each_with_its_own_time(

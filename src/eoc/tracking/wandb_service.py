@@ -33,14 +33,14 @@ def import_wandb() -> None:
     """Import W&B, quietly and without what a run does not need of it."""
     quiet_wandb()
     with without_descriptions():
-        import wandb  # noqa: F401
+        import wandb
+    wandb.util.pd_available = False  # it would import pandas, to see by its classes that a figure is no table of it
 
 
 def import_for_images() -> None:
-    """Import what W&B imports at its first image, for which the end of a run would wait a quarter of a second."""
-    for name in ("PIL.Image", "pandas"):
-        with suppress(ImportError):
-            import_module(name)
+    """Import what W&B imports at its first image, for which the end of a run would wait."""
+    with suppress(ImportError):
+        import_module("PIL.Image")
 
 
 @contextmanager
