@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from eoc.tracking import wandb_process
 from eoc.tracking.run_folder import CHECKPOINT
 from eoc.tracking.wandb_log import WandbLog
 from support import NO_FIGURE, SMALL, Crash, Run, clerks_of, crash_at, killed, trained
@@ -75,8 +76,9 @@ def test_a_service_that_ends_between_two_runs_is_not_taken_for_a_server_out_of_r
         log.log_metrics({"a": 1.0}, step=0)
         with warnings.catch_warnings(action="error"):
             assert log.finish() is None
-        (clerk,) = clerks_of(os.getpid())
-        os.kill(service_of(clerk), signal.SIGKILL)
+        (clerk,) = wandb_process._idle
+        assert clerk.service is not None
+        os.kill(clerk.service, signal.SIGKILL)
     assert [(told["displayName"], server.exits[key]) for key, told in server.runs.items()] == [
         ("first", 0),
         ("second", 0),

@@ -118,7 +118,8 @@ def test_what_ends_between_two_runs_is_started_anew(ended: str, tmp_path: Path) 
         kept.kill()
         kept.wait()
     assert logged(tmp_path, 0, 1).finish() is None
-    assert (clerks_of(os.getpid()) == [kept.pid]) == (ended == "service")
+    (now,) = wandb_process._idle
+    assert (now is clerk) == (ended == "service")
     logs = [log for folder in offline_runs(tmp_path) for log in folder.glob("*.wandb")]
     assert sorted(len(history(records(log.parent))) for log in logs) == [1, 2]
 
