@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import os
 import resource
 import statistics
@@ -71,10 +72,21 @@ def added(pairs: int, *words: str) -> dict[str, dict[str, float]]:
             "W&B": statistics.median(with_wandb),
             "CSV": statistics.median(without),
             "added": statistics.median(more),
-            "added, least": min(more),
-            "added, most": max(more),
+            "added, interval": interval(more),
         }
     return result
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Order statistics between which the median of their distribution lies with at least 95% probability.
+
+    Whatever the distribution: each value lies below its median with probability 1/2. The whole range below six values.
+    """
+    count, rank, missed = len(values), 0, 2.0 ** -len(values)
+    while missed + math.comb(count, rank + 1) / 2**count <= 0.025:  # the chance that the median is below this one
+        rank += 1
+        missed += math.comb(count, rank) / 2**count
+    return sorted(values)[rank], sorted(values)[count - 1 - rank]
 
 
 def rows(log: Any, steps: int, values: int) -> float:
@@ -133,10 +145,9 @@ def main() -> None:
     for name, costs in commands.items():
         print(f"{name}, medians of {chosen.pairs} pairs of whole commands:")
         for kind, cost in costs.items():
-            spread = f"[{cost['added, least']:.2f}, {cost['added, most']:.2f}]"
             print(
                 f"  s {kind:<9} with metrics.csv alone {cost['CSV']:.2f}, "
-                f"added by W&B {cost['added']:.2f} {spread}, {cost['added'] / cost['CSV']:.1%}"
+                f"added by W&B {cost['added']:.2f} {spread(cost)}, {cost['added'] / cost['CSV']:.1%}"
             )
     costs = row_costs(chosen.steps, chosen.values)
     print(f"a row of {chosen.values} values, {chosen.steps} of them:")
@@ -154,6 +165,11 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
     return {"logging_cost": commands_table(result), "logging_rows": sentence(result)}
 
 
+def spread(cost: dict[str, Any]) -> str:
+    """The interval of what is added."""
+    return "[{:.2f}, {:.2f}]".format(*cost["added, interval"])
+
+
 def commands_table(result: dict[str, Any]) -> str:
     """What W&B adds to whole commands."""
 
@@ -161,8 +177,8 @@ def commands_table(result: dict[str, Any]) -> str:
         cells = []
         for kind in ("passed", "computed"):
             cost = result[command][kind]
-            spread = f" [{cost['added, least']:.2f}, {cost['added, most']:.2f}]" if entry == "added" else ""
-            cells.append(f"{cost[entry]:.2f} s{spread}".replace("-", "−"))
+            part = f" {spread(cost)}, {cost[entry] / cost['CSV']:.1%}" if entry == "added" else ""
+            cells.append(f"{cost[entry]:.2f} s{part}".replace("-", "−"))
         return f"| {name} | {cells[0]} | {cells[1]} |"
 
     return "\n".join(
@@ -173,9 +189,9 @@ def commands_table(result: dict[str, Any]) -> str:
             "| | time that passes | processor time |",
             "|---|---|---|",
             row("main job, metrics.csv alone", "main job", "CSV"),
-            row("added by W&B [least, most]", "main job", "added"),
+            row("added by W&B [95% interval of the median]", "main job", "added"),
             row("a run of one step, metrics.csv alone", "one step", "CSV"),
-            row("added by W&B: starting it, once a process [least, most]", "one step", "added"),
+            row("added by W&B: starting it, once a process [95% interval of the median]", "one step", "added"),
         ]
     )
 
