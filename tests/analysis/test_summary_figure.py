@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -103,6 +104,33 @@ def test_many_layers_are_in_the_order_of_depth(tmp_path: Path, drawn: list[Figur
     draw_summary(write(tmp_path, f"step,{','.join(names)}\n0{',0.5' * 12}\n"), dots_per_inch=20)
     assert list(labelled(drawn[0].axes[FEATURES])) == [*(f"preactivations h_{k}" for k in range(1, 12)), "outputs h_12"]
     assert drawn[0].get_suptitle() == tmp_path.name  # there is no config
+
+
+def test_without_outputs_at_the_start_the_last_hidden_layer_is_none_of_them(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    trained(tmp_path, "model.readout_init=zero", "schedule=constant", "schedule.unit=absolute", "schedule.rate=0.1")
+    depth = 3
+    hidden = [f"preactivations h_{k}" for k in range(1, depth)]
+    features = labelled(drawn[0].axes[FEATURES])
+    assert list(features) == [*hidden, "1 − CKA, last hidden layer"]
+    by_layer = [line for line in drawn[0].axes[COSINES].lines if line.get_linewidth() == 0.6]
+    assert len(by_layer) == depth
+    assert [line.get_color() for line in by_layer[:-1]] == [features[name].get_color() for name in hidden]
+
+
+def test_a_long_title_is_on_the_figure(tmp_path: Path, drawn: list[Figure]) -> None:
+    words = ["model=mup_inverse_depth", "model.width=24", "model.activation=[0.35,0.85]", "schedule=cosine"]
+    trained(tmp_path, *words, "schedule.rate=1.2345e30", "optimizer=momentum", "seed=123456789", *EVERY_STEP)
+    (figure,) = drawn
+    FigureCanvasAgg(figure).draw()
+    place = figure._suptitle.get_window_extent()  # type: ignore[attr-defined]
+    assert place.x0 > 0
+    assert place.x1 < figure.bbox.width
+    assert place.y1 < figure.bbox.height
+    assert place.y0 > max(axis.title.get_window_extent().y1 for axis in figure.axes)
+    assert figure.get_suptitle().startswith("DIVERGED at step ")
+    assert "momentum 0.9; digits" in figure.get_suptitle().replace("\n", " ")
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path, drawn: list[Figure]) -> None:

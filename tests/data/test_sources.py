@@ -138,6 +138,7 @@ def test_digits_null_is_the_rest(n_train, n_test, sizes):
         ({"n_train": 9}, r"n_train=9 .* 10 classes"),
         ({"n_train": 0}, r"n_train=0 .* at least 1"),
         ({"n_train": None, "n_test": 1788}, r"n_test=1788 .* from 1 to 1787"),
+        ({"n_test": 1790}, r"n_test=1790 .* training takes at least 10, .* from 1 to 1787, or null"),
         ({"n_test": 0}, r"n_test=0 .* at least 1"),
         ({"subset_seed": -1}, r"subset_seed=-1 .* at least 0"),
         ({"target": "soft"}, r"target=soft .* one_hot, centered, plus_minus"),

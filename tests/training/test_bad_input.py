@@ -251,6 +251,7 @@ VALUES = [
         "what it makes must be a Callback of Lightning",
     ),
     ({"dataset._target_": "subprocess.call"}, "dataset._target_", "Hydra calls no such function; name a class"),
+    ({"model.depth": {"_target_": "subprocess.call"}}, "model.depth._target_", "Hydra calls no such function"),
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
     ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be one of bfloat16"),
@@ -568,6 +569,30 @@ def test_a_checkpoint_of_another_program(settings, tmp_path, protocol):
         warnings.simplefilter("always")
         run_room.run(settings(ckpt_path=file))
     assert said == []
+
+
+@pytest.mark.parametrize(
+    "parts", ["optimizer_states", "loops", "pytorch-lightning_version", "eoc.random", "eoc.random.torch"]
+)
+def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
+    content = torch.load(checkpoint, weights_only=True)
+    *around, last = parts.split(".")
+    part = content
+    for name in around:
+        part = part[name]
+    del part[last]
+    torch.save(content, checkpoint)
+    with pytest.raises(InvalidInput, match=r"ckpt_path=.* it is damaged or not a checkpoint of this program"):
+        run_room.run(settings(folder="second", ckpt_path=checkpoint))
+
+
+def test_a_folder_of_tensorboard_that_cannot_be_made(settings):
+    with pytest.raises(InvalidInput, match=r"logger\.tensorboard\.folder=/proc/nope is not possible: it cannot be"):
+        run_room.run(settings("logger=tensorboard", "logger.tensorboard.folder=/proc/nope"))
+
+
+def test_the_folder_that_cannot_be_written_has_the_name_of_the_key_that_gave_it(refused):
+    assert refused("paths.run=/proc/nope").startswith("paths.run=/proc/nope is not possible: it cannot be written (")
 
 
 def test_a_folder_for_the_rows_that_cannot_be_made(settings):

@@ -68,6 +68,26 @@ def test_a_rate_far_too_high_diverges(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / FIGURE).stat().st_size > 10_000
 
 
+def test_what_is_undefined_at_the_end_is_no_number(tmp_path: Path) -> None:
+    """Outputs that are NaN have no largest entry; features that are, no distance from their start."""
+    words = ["schedule=constant", "schedule.rate=1e10", NEVER_DEAD, "callbacks.evaluation.every=1", NO_FIGURE]
+    run = trained(tmp_path, *words, "callbacks.features.every=1", "callbacks.divergence=null", "trainer.max_steps=50")
+    summary, columns = strict(tmp_path), run.columns
+    assert math.isnan(columns["test/loss"][-1])
+    rows = (tmp_path / METRICS).read_text().splitlines()
+    last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
+    assert (last["train/loss"], last["test/loss"]) == ("nan", "nan")
+    assert (last["train/accuracy"], last["test/accuracy"]) == ("", "")
+    for part in ("train", "test"):
+        accuracies = [value for value in columns[f"{part}/accuracy"] if not math.isnan(value)]
+        assert len(accuracies) > 1
+        assert summary["best"][f"{part}/accuracy"]["value"] == max(accuracies)
+        assert summary["final"][f"{part}/accuracy"] is None
+    assert columns["features/kernel_change"][0] < 1e-6
+    assert summary["final"]["features/kernel_change"] is None
+    assert summary["final"]["lr"] is not None  # the last step's
+
+
 def test_the_bound_is_in_units_of_the_first_loss(tmp_path: Path) -> None:
     overrides = ["schedule=constant", "schedule.rate=12", NO_FIGURE]
     free = trained(tmp_path / "free", *overrides)

@@ -16,7 +16,8 @@ from eoc.tracking.run_folder import FIGURE, Damaged, read_metrics, read_settings
 
 NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "NTP", "sp": "SP"}
 # Room for the ticks' labels. To measure them, as a constrained layout does, costs a job of a sweep as much as to draw.
-MARGINS = {"left": 0.07, "right": 0.985, "bottom": 0.075, "top": 0.9, "wspace": 0.17, "hspace": 0.17}
+MARGINS = {"left": 0.08, "right": 0.985, "bottom": 0.075, "top": 0.895, "wspace": 0.17, "hspace": 0.17}
+WIDE = 120  # letters of a title that fit the figure's width
 Columns = Mapping[str, NDArray[np.float64]]
 
 
@@ -46,9 +47,10 @@ def draw_summary(
         for axis in axes[1]:
             axis.set_xlabel("step t")
             axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
-        figure.suptitle(_title(folder), fontsize=10)
+        marked = "" if diverged is None else f"DIVERGED at step {diverged}; "
+        title = figure.suptitle(_in_lines(marked + _title(folder)), fontsize=9.5, y=0.99)
         if diverged is not None:
-            figure.suptitle(f"DIVERGED at step {diverged}: {_title(folder)}", fontsize=10, color=RED)
+            title.set_color(RED)
             for axis in axes.flat:
                 axis.axvline(diverged, color=RED, linestyle=":")
         path = folder / FIGURE
@@ -59,8 +61,8 @@ def draw_summary(
 def _loss(axis: Axes, columns: Columns) -> None:
     axis.set(title="Loss (mean over examples)", yscale="log")
     for name, colour in (("train", BLUE), ("test", ORANGE)):
-        accuracy = _known(columns, f"{name}/accuracy")[1]
-        label = f"{name} (final accuracy {accuracy[-1]:.3f})" if len(accuracy) else name
+        final = columns.get(f"{name}/accuracy", np.empty(0))[-1:]
+        label = f"{name} (final accuracy {final[0]:.3f})" if np.isfinite(final).any() else name
         _plot(axis, columns, f"{name}/loss", color=colour, label=label)
     _legend(axis)
 
@@ -77,8 +79,7 @@ def _sharpness(axis: Axes, columns: Columns, limit: float) -> None:
 
 def _cosines(axis: Axes, columns: Columns) -> None:
     axis.set(title="Cosine of the new update with …", ylim=(-1.05, 1.05))
-    layers = _by_layer(columns, "cosine/cumulative")
-    for name, colour in zip(layers, layer_colours(len(layers)), strict=True):
+    for name, colour in _by_layer(columns, "cosine/cumulative"):
         _plot(axis, columns, name, color=colour, linewidth=0.6, alpha=0.6)
     _plot(axis, columns, "cosine/cumulative/all", color="black", label="the cumulative update (thin: by layer)")
     _plot(axis, columns, "cosine/previous/all", color=RED, linewidth=0.8, label="the previous update")
@@ -89,9 +90,9 @@ def _cosines(axis: Axes, columns: Columns) -> None:
 def _features(axis: Axes, columns: Columns) -> None:
     axis.set(title="Feature change ‖h(t) − h(0)‖/‖h(0)‖ on a probe batch")
     layers = _by_layer(columns, "features/preactivation_change")
-    for name, colour in zip(layers, layer_colours(len(layers)), strict=True):
-        what = "outputs" if name == layers[-1] else "preactivations"
-        _plot(axis, columns, name, color=colour, label=f"{what} h_{name.rpartition('_')[2]}")
+    for name, colour in layers:
+        what = "outputs" if _layer(name) == _depth(columns) else "preactivations"
+        _plot(axis, columns, name, color=colour, label=f"{what} h_{_layer(name)}")
     _plot(axis, columns, "features/kernel_change", color="black", linestyle="--", label="1 − CKA, last hidden layer")
     low, high = axis.get_ylim()
     axis.set_ylim(low, high + 0.08 * (high - low) * (1 + len(layers) // 2))  # room for the legend
@@ -112,9 +113,19 @@ def _known(columns: Columns, name: str) -> tuple[NDArray[np.float64], NDArray[np
     return columns["step"][there], columns[name][there]
 
 
-def _by_layer(columns: Columns, prefix: str) -> list[str]:
+def _by_layer(columns: Columns, prefix: str) -> list[tuple[str, tuple[float, ...]]]:
+    """The columns of the layers that have one, in the order of depth, each with its layer's colour."""
+    colours = layer_colours(_depth(columns))
     names = [name for name in columns if name.startswith(f"{prefix}/layer_")]
-    return sorted(names, key=lambda name: int(name.rpartition("_")[2]))
+    return [(name, colours[_layer(name) - 1]) for name in sorted(names, key=_layer)]
+
+
+def _layer(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def _depth(columns: Columns) -> int:
+    return max((_layer(name) for name in columns if "/layer_" in name), default=0)
 
 
 def _legend(axis: Axes, **places: object) -> None:
@@ -128,6 +139,15 @@ def _width(model: Mapping[str, float]) -> str:
     return f"{model['width']}" + (f"·k$^{{{model['growth']:g}}}$" if model["growth"] else "")
 
 
+def _in_lines(title: str) -> str:
+    """Break a title that is too long for one line at the semicolon nearest to its middle."""
+    breaks = [place for place, sign in enumerate(title) if sign == ";"]
+    if len(title) <= WIDE or not breaks:
+        return title
+    middle = min(breaks, key=lambda place: abs(2 * place - len(title)))
+    return f"{title[: middle + 1]}\n{title[middle + 2 :]}"
+
+
 def _title(folder: Path) -> str:
     try:
         config = read_settings(folder)["config"]
@@ -139,7 +159,9 @@ def _title(folder: Path) -> str:
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
     examples = "all" if config["dataset"]["n_train"] is None else config["dataset"]["n_train"]
     name = NAMES.get(model["parameterization"], model["parameterization"])
+    momentum = config.get("optimizer", {}).get("momentum", 0.0)
+    rule += f" schedule, {knobs}" + (f", momentum {momentum}" if momentum else "")
     return (
         f"{name}, {model['depth']} layers, width {_width(model)}, {model['activation']}; "
-        f"{rule} schedule, {knobs}; {data}, {examples} examples; seed {config['seed']}"
+        f"{rule}; {data}, {examples} examples; seed {config['seed']}"
     )

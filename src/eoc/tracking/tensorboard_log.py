@@ -7,8 +7,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from eoc.errors import RunFailure, text
+from eoc.tracking.run_folder import make_writable
 
 FOLDER = "tensorboard"
 
@@ -20,12 +22,15 @@ class TensorBoardLog(Logger):
         folder: the run folder.
 
     Raises:
+        InvalidInput: if the folder cannot be written.
         RunFailure: if TensorBoard is not installed.
     """
 
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.folder = Path(text("folder", folder)) / FOLDER
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            make_writable(self.folder.parent, "folder")
         self._config: dict[str, Any] = {}
         self._before: int | None = None
         self._last: int | None = None

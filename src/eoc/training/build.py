@@ -49,9 +49,17 @@ def make(key: str, node: Any, **arguments: Any) -> Any:
         except InstantiationException as error:
             if "blocklisted" in str(error):
                 rule = "Hydra calls no such function; name a class, as in conf/"
-                raise InvalidInput("_target_", node["_target_"], rule) from error
+                raise InvalidInput(*_blamed(node, str(error)), rule) from error
             cause = error.__cause__ or error  # Hydra's wrapping says nothing more
         raise cause
+
+
+def _blamed(node: Any, error: str, prefix: str = "") -> tuple[str, str]:
+    """Return key and value of the target of which an error speaks, the deepest: Hydra makes the inner ones first."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and _blamed(value, error)[1] in error:
+            return _blamed(value, error, f"{prefix}{key}.")
+    return f"{prefix}_target_", str(node.get("_target_", None))
 
 
 @contextmanager

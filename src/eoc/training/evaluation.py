@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,8 @@ def evaluated(
 ) -> dict[str, Tensor]:
     """Return ``<part>/loss`` and ``<part>/accuracy`` at the present weights, means of sums in float64.
 
+    Where the loss is NaN, outputs are, and the accuracy is NaN too: it is undefined.
+
     Args:
         network: maps inputs to outputs.
         loss: mean loss of (outputs, targets).
@@ -31,4 +34,9 @@ def evaluated(
         outputs = network(x)
         total += loss(outputs, y).double() * len(x)
         hits += (outputs.argmax(dim=1) == label).sum()
-    return {f"{part}/loss": total / len(inputs), f"{part}/accuracy": hits / len(inputs)}
+    return {f"{part}/loss": total / len(inputs), f"{part}/accuracy": accuracy_of(hits / len(inputs), total)}
+
+
+def accuracy_of(share: Tensor, loss: Tensor) -> Tensor:
+    """Return the share of examples whose largest output is the right one; NaN where the loss, and so an output, is."""
+    return share.where(~loss.isnan(), math.nan)

@@ -19,7 +19,7 @@ from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.errors import under
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
-from eoc.training.evaluation import evaluated
+from eoc.training.evaluation import accuracy_of, evaluated
 from eoc.training.optimizer import LayerwiseSGD
 from eoc.training.probe import CurvatureProbe, complain
 from eoc.training.random_state import random_state, restore_random_state
@@ -193,7 +193,7 @@ class EdgeOfChaosModule(LightningModule):
         inputs, targets, labels = batch
         outputs = self.network(inputs)
         loss = self.loss(outputs, targets)
-        accuracy = (outputs.detach().argmax(dim=1) == labels).double().mean()
+        accuracy = accuracy_of((outputs.detach().argmax(dim=1) == labels).double().mean(), loss.detach())
         if self.trainer.world_size > 1:
             share = (
                 len(inputs)

@@ -15,7 +15,8 @@ from eoc.errors import InvalidInput
 from eoc.tracking.run_folder import METRICS
 
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
-
+LIGHTNINGS = {"loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}  # what Lightning goes on from
+RANDOM = {"torch", "cuda", "numpy", "python"}
 
 LENGTH = "schedule.total_steps:"  # which follows from the length of a run
 
@@ -79,8 +80,9 @@ def opened(file: Path) -> Resumed:
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is then refused
         content = torch.load(file, map_location="cpu", weights_only=True)
     own = content["eoc"]
-    if not own.keys() >= STATE:
-        raise KeyError(*(STATE - own.keys()))
+    for known, wanted in ((content, LIGHTNINGS), (own, STATE), (own["random"], RANDOM)):
+        if not known.keys() >= wanted:
+            raise KeyError(*(wanted - known.keys()))
     shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
     settings = own["settings"]
     _rule(settings)  # which is asked for later

@@ -111,7 +111,9 @@ def _value_there(config: DictConfig, folder: Path, own: str) -> float | None:
     """Return the result that a job of a sweep has in its folder; refuse a folder that cannot be used."""
     value = finished_value(folder, own, config.objective) if in_sweep() and config.sweep.resume else None
     if value is None:
-        check_folder(config.paths.run)
+        given = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else config.paths.run
+        moved = Path(given).absolute() != Path(config.paths.run).absolute()
+        check_folder(config.paths.run, "paths.run" if moved else "hydra.run.dir")
     return value
 
 

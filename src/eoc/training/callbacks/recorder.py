@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BEST = {"train/loss": min, "train/accuracy": max, "test/loss": min, "test/accuracy": max}
 Name = TypeVar("Name", bound=Hashable)
 MOST = 256  # rows that wait on the device to be read together
+ALWAYS = ("train/", "test/", "features/")  # measured at θ_T whatever its cadence
 CHEAP = {"train/loss", "train/accuracy", "lr"}  # there at every step, whatever is measured
 
 
@@ -63,6 +64,10 @@ class Recorder(StepCallback):
         if not math.isfinite(loss):
             module.diverge(f"the training loss is {loss}")
         self._log(module)
+        if module.divergence is not None:  # what is undefined at its end is not what it was at its start
+            there = _defined(to_numbers(module.metrics))
+            lost = [name for name in self.last if name.startswith(ALWAYS) and name not in there]
+            self.last.update(dict.fromkeys(lost, math.nan))
         module.metrics.clear()
         self.seconds = time.perf_counter() - self._start
 
@@ -79,7 +84,7 @@ class Recorder(StepCallback):
         """Let rows that were not logged count among the last and the best values."""
         fetched = to_numbers({(step, name): value for step, row in self._thinned for name, value in row.items()})
         for step, row in self._thinned:
-            self._remember(step, {name: fetched[step, name] for name in row})
+            self._remember(step, _defined({name: fetched[step, name] for name in row}))
         self._thinned.clear()
 
     def _remember(self, step: int, row: dict[str, float]) -> None:
@@ -92,12 +97,17 @@ class Recorder(StepCallback):
 
     def _log(self, module: EdgeOfChaosModule) -> None:
         self._read()
-        row = to_numbers(module.metrics)
+        row = _defined(to_numbers(module.metrics))
         self._remember(module.step, row)
         self.unconverged += (row.get("hessian/converged") == 0) + (row.get("hessian/top_converged") == 0)
         if module.trainer.is_global_zero:
             for logger in module.trainer.loggers:
                 logger.log_metrics(row, step=module.step)
+
+
+def _defined(row: dict[str, float]) -> dict[str, float]:
+    """Leave out undefined (NaN) values, but for losses, whose NaN is what a divergence looks like."""
+    return {name: value for name, value in row.items() if name.endswith("/loss") or not math.isnan(value)}
 
 
 def to_numbers(metrics: dict[Name, float | Tensor]) -> dict[Name, float]:
