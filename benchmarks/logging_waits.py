@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from environment import environment
+from logging_cost import LOGGERS, MAIN_JOB, PROGRAM
 from publication import publish
 
 from eoc.tracking.wandb_log import WandbLog
 
 PAGE = "dashboards.md"
-PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
-MAIN_JOB = ("model=nup", "schedule=geometric", "logger=wandb", "logger.wandb.mode=offline")
 PARTS = {
     "start": ("__init__", "resume", "log_hyperparams"),
     "rows": ("log_metrics", "save"),
@@ -76,7 +75,7 @@ def watched() -> dict[str, float]:
     """Seconds of one run."""
     with tempfile.TemporaryDirectory() as folder:
         target = f"{folder}/seconds.json"
-        words = (*MAIN_JOB, f"paths.root={folder}", f"hydra.run.dir={folder}/run")
+        words = (*MAIN_JOB, *LOGGERS["W&B offline"], f"paths.root={folder}", f"hydra.run.dir={folder}/run")
         done = subprocess.run([sys.executable, __file__, "--watch", target, *words], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
@@ -86,7 +85,8 @@ def watched() -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     if sys.argv[1:2] == ["--watch"]:
-        return watch(sys.argv[2], sys.argv[3:])
+        watch(sys.argv[2], sys.argv[3:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="runs of the main job (default: %(default)s)")
     parser.add_argument("--publish", action="store_true", help="write it into docs/ and beside this file as well")
@@ -104,7 +104,6 @@ def main() -> None:
     print(json.dumps(result))
     if chosen.publish:
         publish(__file__, result, tables(result), PAGE)
-    return None
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:

@@ -63,10 +63,9 @@ class Recorder(StepCallback):
         loss = float(module.metrics["train/loss"])
         if not math.isfinite(loss):
             module.diverge(f"the training loss is {loss}")
-        self._log(module)
+        row = self._log(module)
         if module.divergence is not None:  # what is undefined at its end is not what it was at its start
-            there = _defined(to_numbers(module.metrics))
-            lost = [name for name in self.last if name.startswith(ALWAYS) and name not in there]
+            lost = [name for name in self.last if name.startswith(ALWAYS) and name not in row]
             self.last.update(dict.fromkeys(lost, math.nan))
         module.metrics.clear()
         self.seconds = time.perf_counter() - self._start
@@ -95,7 +94,7 @@ class Recorder(StepCallback):
             if not math.isnan(value) and (known is None or better(value, known["value"]) != known["value"]):
                 self.best[name] = {"value": value, "step": step}
 
-    def _log(self, module: EdgeOfChaosModule) -> None:
+    def _log(self, module: EdgeOfChaosModule) -> dict[str, float]:
         self._read()
         row = _defined(to_numbers(module.metrics))
         self._remember(module.step, row)
@@ -103,6 +102,7 @@ class Recorder(StepCallback):
         if module.trainer.is_global_zero:
             for logger in module.trainer.loggers:
                 logger.log_metrics(row, step=module.step)
+        return row
 
 
 def _defined(row: dict[str, float]) -> dict[str, float]:
