@@ -35,7 +35,7 @@ SUPPLIED = {
     "eoc.model.MLP": {"inputs", "outputs", "seed"},
     "eoc.training.probe.CurvatureProbe": {"k"},
     "eoc.analysis.claims.results.report": {"folder"},
-    "eoc.analysis.draw_summary": {"folder", "limit", "diverged", "dots_per_inch"},
+    "eoc.analysis.draw_summary": {"folder", "rows", "limit", "diverged", "dots_per_inch"},
     "eoc.analysis.draw_spectrum": {"folder", "dots_per_inch"},
 }
 # In Python a data set is all of it; a run takes so much that a step of a full batch stays short.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class InvalidInput(ValueError):
@@ -90,7 +93,8 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``allowed``, or raise `InvalidInput`."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        raise InvalidInput(key, value, f"it must be one of {', '.join(names)}{closest(value, names)}")
+        only = "" if len(names) == 1 else "one of "
+        raise InvalidInput(key, value, f"it must be {only}{', '.join(names)}{closest(value, names)}")
     return value
 
 
@@ -99,6 +103,16 @@ def text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidInput(key, value, "it must be a text that is not empty")
     return value
+
+
+def optional(check: Callable[..., T], key: str, value: Any, *arguments: Any, **options: Any) -> T | None:
+    """Return None for None, else what ``check`` returns; its complaint says that null is allowed too."""
+    if value is None:
+        return None
+    try:
+        return check(key, value, *arguments, **options)
+    except InvalidInput as error:
+        raise InvalidInput(error.key, error.value, f"{error.rule}, or null") from error
 
 
 def unknown(key: str, value: object, here: Iterable[str], allowed: Iterable[str] = ()) -> InvalidInput:

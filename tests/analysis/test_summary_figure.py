@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 import eoc.analysis.summary_figure as figure_room
 from eoc.analysis import draw_summary
-from eoc.tracking.run_folder import FIGURE, METRICS, SETTINGS
+from eoc.tracking.run_folder import FIGURE, METRICS, SETTINGS, read_metrics
 from support import EVERY_STEP, NO_FIGURE, Run, trained
 
 LOSS, SHARPNESS, COSINES, FEATURES = range(4)
@@ -40,6 +40,20 @@ def assert_shows(line: Line2D, run: Run, name: str) -> None:
 def write(folder: Path, text: str) -> Path:
     (folder / METRICS).write_text(text)
     return folder
+
+
+def test_the_rows_may_lie_elsewhere(tmp_path: Path, drawn: list[Figure]) -> None:
+    """The figure of a run stays in its folder, with its title, when `logger.csv.folder` moves the rows."""
+    rows, there = tmp_path / "rows", tmp_path / "run"
+    moved = trained(there, f"logger.csv.folder={rows}", "callbacks.summary_figure.dots_per_inch=20")
+    assert (there / FIGURE).exists()
+    assert not (rows / FIGURE).exists()
+    (figure,) = drawn
+    (line,) = (line for line in figure.axes[0].lines if str(line.get_label()).startswith("train"))
+    np.testing.assert_array_equal(np.asarray(line.get_xydata())[:, 1], read_metrics(rows)["train/loss"])
+    assert "νP" in figure.get_suptitle()
+    assert moved.folder == there
+    assert draw_summary(tmp_path / "new" / "place", rows=rows, dots_per_inch=20).exists()
 
 
 def test_every_panel_shows_its_columns(run: Run, drawn: list[Figure]) -> None:

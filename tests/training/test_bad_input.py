@@ -21,6 +21,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
@@ -227,7 +228,9 @@ VALUES = [
     ({"dataset.n_train": 100000}, "dataset.n_train", "digits has 1797 examples"),
     ({"dataset.n_train": 0}, "dataset.n_train", "it must be an integer of at least 1"),
     ({"dataset.n_train": -5}, "dataset.n_train", "it must be an integer of at least 1"),
-    ({"dataset.batch_size": 0}, "dataset.batch_size", "it must be an integer of at least 1"),
+    ({"dataset.batch_size": 0}, "dataset.batch_size", "it must be an integer of at least 1, or null"),
+    ({"schedule.max_rate": 0}, "schedule.max_rate", "it must be a finite number above 0, or null"),
+    ({"curvature.chunk_size": 0}, "curvature.chunk_size", "it must be an integer of at least 1, or null"),
     ({"dataset.batch_size": 31}, "dataset.batch_size", "n_train is 30"),
     ({"dataset.target": "foo"}, "dataset.target", "it must be one of one_hot, centered, plus_minus"),
     ({"dataset.subset_seed": 10**30}, "dataset.subset_seed", "of at least 0 and of at most 9223372036854775807"),
@@ -254,8 +257,8 @@ VALUES = [
     ({"model.depth": {"_target_": "subprocess.call"}}, "model.depth._target_", "Hydra calls no such function"),
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
-    ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be one of bfloat16"),
-    ({"curvature.scout": "float16"}, "curvature.scout", "it must be one of bfloat16"),
+    ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be bfloat16 (perhaps bfloat16?), or null"),
+    ({"curvature.scout": "float16"}, "curvature.scout", "it must be bfloat16 (perhaps bfloat16?), or null"),
     (
         {"curvature.scout": "bfloat16", "curvature.autocast": "bfloat16", "curvature.tolerance": 0.01},
         "curvature.scout",
@@ -370,11 +373,6 @@ def test_a_key_that_is_missing(settings, key):
     with pytest.raises(InvalidInput) as refusal:
         run_room.run(config)
     assert (refusal.value.key, refusal.value.value) == (key, None)
-
-
-def test_a_reference_to_nothing_is_one_sentence(refused):
-    said = refused("~model.depth")
-    assert said.startswith("name: Interpolation key 'model.depth' not found")
 
 
 # -- every key of every file -----------------------------------------------------------------------------------------
@@ -586,6 +584,33 @@ def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
         run_room.run(settings(folder="second", ckpt_path=checkpoint))
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("schedule", {"rule": "Geometric", "probes": [-1.0], "told_step": 3}),
+        ("schedule", {"rule": "Geometric", "probes": "abc", "told_step": 3}),
+        ("schedule", {"rule": "Geometric", "told_step": 3}),
+        ("schedule", 3),
+        ("probe", {}),
+    ],
+)
+def test_a_checkpoint_with_a_state_that_has_no_meaning(settings, checkpoint, part, value):
+    content = torch.load(checkpoint, weights_only=True)
+    content["eoc"][part] = value
+    torch.save(content, checkpoint)
+    with pytest.raises(InvalidInput, match=r"ckpt_path=.*last\.ckpt is not possible: it is damaged"):
+        run_room.run(settings("trainer.max_steps=9", folder="second", ckpt_path=checkpoint))
+
+
+def test_a_setting_that_does_not_go_with_a_checkpoint_has_its_whole_name(settings):
+    first = settings("schedule=alignment", "schedule.unit=absolute", "schedule.rate=0.1", folder="first")
+    kept = Path(first.paths.run) / CHECKPOINT
+    run_room.run(first)
+    words = ("schedule=alignment", "schedule.unit=inverse_sharpness", "trainer.max_steps=9")
+    with pytest.raises(InvalidInput, match=r"schedule\.unit=inverse_sharpness is not possible: the present rate"):
+        run_room.run(settings(*words, folder="second", ckpt_path=kept))
+
+
 def test_a_folder_of_tensorboard_that_cannot_be_made(settings):
     with pytest.raises(InvalidInput, match=r"logger\.tensorboard\.folder=/proc/nope is not possible: it cannot be"):
         run_room.run(settings("logger=tensorboard", "logger.tensorboard.folder=/proc/nope"))
@@ -735,10 +760,36 @@ def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
             ("~trainer",),
             "trainer.max_steps=4 is not possible: trainer was removed, by ~trainer; leave out one of the two.",
         ),
+        (("+name=foo",), "+name=... is not possible: name is there already; leave out the +."),
+        (("~trainer.log_every_n_steps",), "trainer.log_every_n_steps=null is not possible: it must be an integer"),
     ],
 )
 def test_what_is_not_there_is_said_of_the_setting_that_asks_for_it(refused, words, sentence):
     assert refused(*words).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("key", "by"), [("model.depth", "name"), ("model.width", "name"), ("trainer.max_steps", "schedule.total_steps")]
+)
+def test_a_setting_that_another_needs_is_not_to_be_removed(monkeypatch, capsys, tmp_path, key, by):
+    before_the_door(monkeypatch)
+    code, out, err = called(monkeypatch, capsys, f"hydra.run.dir={tmp_path}", f"~{key}")
+    assert (code, err) == (2, f"error: ~{key} is not possible: {by} needs {key}; leave it out.\n"), out
+
+
+def test_a_path_is_not_to_be_removed(refused, monkeypatch):
+    """Hydra reads it for that, before it is known."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    assert refused("~paths.run") == "~paths.run is not possible: the program needs it; leave it out."
+
+
+def test_the_experiment_is_named_that_sets_what_is_wrong(refused):
+    said = refused("experiment=edge_of_stability", "schedule=geometric")
+    assert said.startswith("schedule.rate=1.0 is not possible: there is no key schedule.rate; ")
+    assert said.endswith("; experiment=edge_of_stability sets it.")
+    own = refused("experiment=edge_of_stability", "schedule=geometric", "schedule.rate=2")
+    assert "sets it" not in own
+    assert "sets it" not in refused("experiment=edge_of_stability", "seed=-1")
 
 
 def test_the_mode_of_wandb(refused, monkeypatch):

@@ -22,12 +22,18 @@ Columns = Mapping[str, NDArray[np.float64]]
 
 
 def draw_summary(
-    folder: Path | str, *, limit: float = 2.0, diverged: int | None = None, dots_per_inch: int = 150
+    folder: Path | str,
+    *,
+    rows: Path | str | None = None,
+    limit: float = 2.0,
+    diverged: int | None = None,
+    dots_per_inch: int = 150,
 ) -> Path:
     """Draw loss, sharpness, cosines and feature change of a run folder against the step.
 
     Args:
-        folder: a run folder with ``metrics.csv``.
+        folder: a run folder with ``metrics.csv``; made if it is not there.
+        rows: the folder of ``metrics.csv`` where that is another.
         limit: η·λ at the edge of stability, 2(1+β); lines are drawn at limit/η and 2·limit/η.
         diverged: the step at which the run diverged, marked in every panel and in the title; None if it did not.
         dots_per_inch: resolution.
@@ -36,7 +42,7 @@ def draw_summary(
         The path of ``summary.png`` in that folder.
     """
     folder = Path(folder)
-    columns = {name: np.asarray(values) for name, values in read_metrics(folder).items()}
+    columns = {name: np.asarray(values) for name, values in read_metrics(folder if rows is None else rows).items()}
     with figure_style():
         figure = Figure(figsize=(10.0, 6.6))
         axes = figure.subplots(2, 2, sharex=True, gridspec_kw=MARGINS)
@@ -54,6 +60,7 @@ def draw_summary(
             for axis in axes.flat:
                 axis.axvline(diverged, color=RED, linestyle=":")
         path = folder / FIGURE
+        folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=dots_per_inch, pil_kwargs={"compress_level": 1})
     return path
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eoc.data.preprocessing import TARGETS, encode, normalize
 from eoc.data.subsets import LARGEST_SEED, stratified
-from eoc.errors import InvalidInput, choice, integer
+from eoc.errors import InvalidInput, choice, integer, optional
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         for key in ("n_train", "n_test", "batch_size"):
-            if getattr(self, key) is not None:
-                integer(key, getattr(self, key), 1)
+            optional(integer, key, getattr(self, key), 1)
         integer("subset_seed", self.subset_seed, 0, LARGEST_SEED)
         choice("target", self.target, TARGETS)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eoc.data.dataset import Dataset, Part, Selection
 from eoc.data.fetching import data_folder
-from eoc.errors import InvalidInput, integer
+from eoc.errors import InvalidInput, integer, optional
 
 LAYOUT = "arrange the images as train/<class>/* and test/<class>/*"
 
@@ -50,8 +50,7 @@ def images(
             two parts differ, there is only one, or a chosen file is not a readable image.
     """
     selection = Selection(n_train, n_test, subset_seed, target, batch_size)
-    if size is not None:
-        integer("size", size, 1)
+    optional(integer, "size", size, 1)
     if integer("channels", channels) not in (1, 3):
         raise InvalidInput("channels", channels, "it must be 1 (greyscale) or 3 (colour)")
     path = data_folder(root, must_exist=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eoc.errors import InvalidInput, real
+from eoc.errors import InvalidInput, optional, real
 
 
 def bounds(min_rate: object, max_rate: object) -> tuple[float | None, float | None]:
@@ -15,8 +15,8 @@ def bounds(min_rate: object, max_rate: object) -> tuple[float | None, float | No
     Raises:
         InvalidInput: if one of them is not allowed.
     """
-    low = None if min_rate is None else real("min_rate", min_rate, above=0.0)
-    high = None if max_rate is None else real("max_rate", max_rate, above=0.0)
+    low = optional(real, "min_rate", min_rate, above=0.0)
+    high = optional(real, "max_rate", max_rate, above=0.0)
     if low is not None and high is not None and high < low:
         raise InvalidInput("max_rate", max_rate, f"it must be at least min_rate, which is {low:g}")
     return low, high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eoc.errors import InvalidInput, choice, integer, real, under
+from eoc.errors import InvalidInput, choice, integer, optional, real, under
 from eoc.schedule.base import SOURCES, Schedule, already_told, no_rate, not_told, usable_sharpness
 from eoc.schedule.bounds import bounds, clip
 
@@ -65,7 +65,7 @@ class Geometric(Schedule):
         self.min_rate, self.max_rate = bounds(min_rate, max_rate)
         self.cooldown = real("cooldown", cooldown, minimum=0.0, maximum=1.0)
         self.cooldown_kappa = real("cooldown_kappa", cooldown_kappa, above=0.0, below=2.0)
-        self.total_steps = None if total_steps is None else integer("total_steps", total_steps, minimum=1)
+        self.total_steps = optional(integer, "total_steps", total_steps, minimum=1)
         if self.cooldown > 0 and self.total_steps is None:
             raise InvalidInput("total_steps", total_steps, "a cooldown needs the length of the run, in steps")
         self.source = choice("source", source, SOURCES)

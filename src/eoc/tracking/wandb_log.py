@@ -13,7 +13,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from eoc.errors import InvalidInput, real, text
+from eoc.errors import InvalidInput, optional, real, text
 from eoc.tracking.courier import Courier
 from eoc.tracking.wandb_past import Past, was_cut_off
 from eoc.tracking.wandb_process import Clerk, command, give_back, hire, prepare
@@ -65,11 +65,11 @@ class WandbLog(Logger):
         self.mode = mode
         self.settings: dict[str, Any] = {
             "project": text("project", project),
-            "name": _optional("name", name),
-            "group": _optional("group", group),
-            "job_type": _optional("job_type", job_type),
+            "name": optional(text, "name", name),
+            "group": optional(text, "group", group),
+            "job_type": optional(text, "job_type", job_type),
             "tags": list(tags),
-            "entity": _optional("entity", entity),
+            "entity": optional(text, "entity", entity),
         }
         self.root = Path(text("root", root)).absolute()
         self.patience = real("patience", patience, above=0.0)
@@ -211,7 +211,3 @@ class WandbLog(Logger):
     def _close(self, exit_code: int) -> None:
         if self._clerk is not None:
             self._call("close", exit_code)
-
-
-def _optional(key: str, value: object) -> str | None:
-    return None if value is None else text(key, value)

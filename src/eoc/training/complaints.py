@@ -43,17 +43,27 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
         (r"Ambiguous value for argument '(?P<override>.*)'", lambda it: _sweep(it, overrides, conf)),
         (r"Multiple values for (?P<override>[^\s.]*)", _there_already),
         (r"An item is already at '(?P<override>.*?)'", _there_already),
-        (r"Error merging override (?P<override>.*)", lambda it: f"{it} is not possible: {_reason(error)}."),
+        (r"Error merging override (?P<override>.*)", lambda it: _not_merged(it, error)),
+        (r"Interpolation key '(?P<override>.*?)' not found", lambda it: _needed(it, error, overrides)),
     ):
         found = re.search(pattern, text)
-        if found:
-            return sentence(found["override"])
+        if found and (said := sentence(found["override"])) is not None:
+            return said
     asked = [override for override in overrides if "${" in override]
     if "nterpolation" in text and len(asked) == 1:
         rule = f"{_first_line(text)}; inside ${{...}} stands a key that is there, or oc.env: and a variable that is set"
         return f"{asked[0]} is not possible: {rule}."
     where = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
     return f"{where}{_first_line(text)}; {HELP}."
+
+
+def set_by(key: str, arguments: list[str], conf: Path) -> str | None:
+    """Return the experiment (``experiment=name``) on the command line that sets a key which is not there itself."""
+    given = dict(argument.lstrip("+").partition("=")[::2] for argument in arguments)
+    file = conf / "experiment" / f"{given.get('experiment')}.yaml"
+    if key in given or not file.is_file() or OmegaConf.select(OmegaConf.load(file), key) is None:
+        return None
+    return f"experiment={given['experiment']}"
 
 
 def _no_such_choice(error: MissingConfigException, conf: Path) -> str:
@@ -124,6 +134,22 @@ def _sweep(override: str, overrides: list[str], conf: Path) -> str:
 
 def _there_already(key: str) -> str:
     return f"+{key}=... is not possible: {key} is there already; leave out the +."
+
+
+def _not_merged(override: str, error: Exception) -> str:
+    reason = _reason(error)
+    if "HydraConfig was not set" in reason:  # Hydra looks at the value that is there, which is not known so early
+        if override.startswith("~"):
+            return f"{override} is not possible: the program needs it; leave it out."
+        return _there_already(override[1:].partition("=")[0])
+    return f"{override} is not possible: {reason}."
+
+
+def _needed(key: str, error: Exception, overrides: list[str]) -> str | None:
+    removed = (each for each in overrides if each.startswith("~"))
+    removal = next((each for each in removed if f"{key}.".startswith(f"{each[1:].partition('=')[0]}.")), None)
+    by = getattr(error, "full_key", None) or "the program"
+    return removal and f"{removal} is not possible: {by} needs {key}; leave it out."
 
 
 def _reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import FolderTaken
 from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
-from eoc.training.complaints import complaint
+from eoc.training.complaints import complaint, set_by
 from eoc.training.past import ToldToEnd, is_grid
 from eoc.training.sweep.settings import check_sweep, expect_our_launchers, worst
 
@@ -181,10 +181,12 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
         error: what was raised.
         arguments: the command line that led to it; None for the program's own.
     """
+    conf, arguments = os.environ.get(GUARDED), sys.argv[1:] if arguments is None else arguments
+    if isinstance(error, InvalidInput) and conf and (author := set_by(error.key, arguments, Path(conf))):
+        return str(InvalidInput(error.key, error.value, f"{error.rule}; {author} sets it"))
     if isinstance(error, InvalidInput | RunFailure):
         return str(error)
-    conf = os.environ.get(GUARDED)
-    if conf and (said := complaint(error, sys.argv[1:] if arguments is None else arguments, Path(conf))):
+    if conf and (said := complaint(error, arguments, Path(conf))):
         return said
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         sizes = "model.width, model.depth, dataset.n_train, dataset.batch_size or curvature.chunk_size"

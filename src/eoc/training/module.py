@@ -23,6 +23,7 @@ from eoc.training.evaluation import accuracy_of, evaluated
 from eoc.training.optimizer import LayerwiseSGD
 from eoc.training.probe import CurvatureProbe, complain
 from eoc.training.random_state import random_state, restore_random_state
+from eoc.training.resume import restoring
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,9 @@ class EdgeOfChaosModule(LightningModule):
         """Take all of it back."""
         self.first_step = int(checkpoint["global_step"])
         state = checkpoint["eoc"]
-        self.schedule.load_state_dict(state["schedule"])
-        self._probe.load_state_dict(state["probe"])
+        with restoring(self.trainer.ckpt_path, "schedule"):
+            self.schedule.load_state_dict(state["schedule"])
+        with restoring(self.trainer.ckpt_path, "curvature"):
+            self._probe.load_state_dict(state["probe"])
         self._cosines_state = state["cosines"]
         restore_random_state(state["random"])

@@ -23,7 +23,7 @@ from eoc.dynamics.curvature import (
 )
 from eoc.dynamics.curvature.arguments import Batch
 from eoc.dynamics.curvature.operator import finite
-from eoc.errors import InvalidInput, choice, integer, real
+from eoc.errors import InvalidInput, choice, integer, optional, real
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -69,20 +69,17 @@ class CurvatureProbe:
         seed: int = 0,
     ) -> None:
         integer("seed", seed, 0, LARGEST_SEED)
-        if autocast is not None:
-            choice("autocast", autocast, tuple(LOWER))
-            if real("tolerance", tolerance, above=0) < COARSE:
-                raise InvalidInput("tolerance", tolerance, f"with autocast={autocast} it must be at least {COARSE:g}")
-        if scout is not None:
-            choice("scout", scout, tuple(LOWER))
-            if autocast is not None:
-                raise InvalidInput("scout", scout, f"with autocast={autocast} all products are in that precision")
+        coarse = optional(choice, "autocast", autocast, LOWER) is not None
+        if coarse and real("tolerance", tolerance, above=0) < COARSE:
+            raise InvalidInput("tolerance", tolerance, f"with autocast={autocast} it must be at least {COARSE:g}")
+        if optional(choice, "scout", scout, LOWER) is not None and coarse:
+            raise InvalidInput("scout", scout, f"with autocast={autocast} all products are in that precision")
         self.autocast, self.scout = LOWER.get(autocast or ""), LOWER.get(scout or "")
         self.tracker = CurvatureTracker(
             k=k, tolerance=tolerance, guards=guards, max_products=max_products, seed=seed, caution=caution
         )
-        self.examples = None if examples is None else integer("examples", examples, minimum=1)
-        self.chunk_size = None if chunk_size is None else integer("chunk_size", chunk_size, minimum=1)
+        self.examples = optional(integer, "examples", examples, minimum=1)
+        self.chunk_size = optional(integer, "chunk_size", chunk_size, minimum=1)
         self.critical_tolerance = real("critical_tolerance", critical_tolerance, above=0.0)
         self.milliseconds = 0.0
         self.critical_rate: float | None = None  # the last one, where the next search begins

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from eoc.tracking.run_folder import METRICS
 
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 LIGHTNINGS = {"loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}  # what Lightning goes on from
+DAMAGED = "it is damaged or not a checkpoint of this program"
 RANDOM = {"torch", "cuda", "numpy", "python"}
 
 LENGTH = "schedule.total_steps:"  # which follows from the length of a run
@@ -114,7 +117,7 @@ def read_checkpoint(
     except PermissionError as error:
         raise refuse("it may not be read by this user", error) from error
     except Exception as error:
-        raise refuse("it is damaged or not a checkpoint of this program", error) from error
+        raise refuse(DAMAGED, error) from error
     there, here = resumed.shapes, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if there != here:
         rule = f"its layers have shapes {list(there.values())}, this config's {list(here.values())}"
@@ -133,6 +136,19 @@ def read_checkpoint(
     if resumed.step >= max_steps:
         raise refuse(f"it has already done {resumed.step} steps; give a trainer.max_steps above that, not {max_steps}")
     return resumed
+
+
+@contextmanager
+def restoring(path: object, group: str) -> Iterator[None]:
+    """Name the checkpoint in complaints about a state that was read from it, and ``group`` in those about settings."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.key.partition(".")[0] != "state":
+            raise error.prefixed(group) from error
+        raise InvalidInput("ckpt_path", path, DAMAGED) from error
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInput("ckpt_path", path, DAMAGED) from error
 
 
 def _rule(settings: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 
 from eoc.errors import InvalidInput, RunFailure
@@ -218,10 +217,6 @@ def _stopped(trainer: Trainer, checkpoint: Path) -> BaseException:
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
-    try:
-        content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("object_type")]
-        raise RunFailure("The config cannot be resolved: " + ", ".join(lines) + ".") from error
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

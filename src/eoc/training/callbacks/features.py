@@ -22,7 +22,7 @@ class FeaturesCallback(Measurement):
 
     Args:
         every: cadence in steps.
-        examples: size of the fixed probe batch, the first training examples.
+        examples: size of the fixed probe batch, the first training examples (all, where there are fewer).
     """
 
     def __init__(self, every: int = 10, examples: int = 256) -> None:

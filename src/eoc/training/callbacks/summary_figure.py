@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eoc.errors import boolean, integer, text
+from eoc.tracking.csv_log import CSVLog
 from eoc.training.callbacks.base import StepCallback, drawing, log_figure, takes_images
 from eoc.training.past import in_sweep
 
@@ -18,9 +19,9 @@ class SummaryFigureCallback(StepCallback):
     """``summary.png`` in the run folder, also sent to the loggers that take images.
 
     Args:
-        folder: the run folder.
-        draw: makes the figure from the folder, the stability limit of η·λ and the step at which the run diverged (None
-            if it did not), and returns its path.
+        folder: where the figure goes, the run folder.
+        draw: makes the figure from that folder, the one of metrics.csv, the stability limit of η·λ and the step at
+            which the run diverged (None if it did not), and returns its path.
         dots_per_inch: resolution.
         always: draw it for those jobs of a sweep too whose loggers take no images, such as CSV alone.
     """
@@ -37,5 +38,6 @@ class SummaryFigureCallback(StepCallback):
         if in_sweep() and not self.always and not any(takes_images(logger) for logger in module.trainer.loggers):
             return
         diverged = module.divergence.step if module.divergence else None
+        rows = next((logger.path.parent for logger in module.trainer.loggers if isinstance(logger, CSVLog)), None)
         settings = {"limit": module.limit, "diverged": diverged, "dots_per_inch": self.dots_per_inch}
-        log_figure(module, "summary", lambda: self.draw(self.folder, **settings))
+        log_figure(module, "summary", lambda: self.draw(self.folder, rows=rows, **settings))
