@@ -28,7 +28,7 @@ endef
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-slurm reproduce dashboard dashboard-web bench lint format lock clean
 
-help: ## list the targets (ARGS="..." is passed on by train, test and dashboard-web)
+help: ## list the targets (ARGS="..." is passed on by train, test, test-slurm, reproduce, dashboard-web and bench)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make .venv and install the project into it (PYTHON=... chooses the interpreter of a new one)
@@ -101,7 +101,7 @@ clean: ## remove .venv, caches and build products; runs/ and data/ stay
 	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp goes before anything changes and comes back last: without it .venv is half made and is made anew.
-$(STAMP): pyproject.toml requirements.lock Makefile
+$(STAMP): pyproject.toml requirements.lock
 	@set -e; \
 	if [ -e $@ ] && $(RUN) -c '$(FITS)' 2>/dev/null; then \
 		echo "Bringing .venv up to date."; rm $@; quiet=--quiet; \

@@ -34,9 +34,7 @@ def test_each_scaling_rule_links_to_its_line_of_code(name: str) -> None:
     assert f'"{name}": Parameterization(' in (ROOT / file).read_text().splitlines()[int(line) - 1]
 
 
-@pytest.mark.parametrize(
-    "group", sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra")
-)
+@pytest.mark.parametrize("group", GROUPS)
 def test_each_config_group_is_listed_with_its_choices(group: str) -> None:
     row = next(line for line in README.splitlines() if line.startswith(f"| [`{group}`](conf/{group})"))
     choices = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
@@ -45,6 +43,18 @@ def test_each_config_group_is_listed_with_its_choices(group: str) -> None:
     assert {choice for choice in choices if f"`{choice}`" not in row} == set()
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    here = ROOT / page
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", here.read_text()):
+        file = (here.parent / target).resolve() if target else here
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            text = re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
+            assert anchor in map(slug, re.findall(r"^#+ (.*)$", text, re.MULTILINE)), f"{target}#{anchor}"

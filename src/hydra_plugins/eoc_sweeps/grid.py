@@ -15,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 if TYPE_CHECKING:
     from eoc.training.sweep.jobs import Job
 
+MANY = 200  # jobs whose settings take seconds to compose
+
 
 class GridSweeper(BasicSweeper):
     """Every combination of the given values, in any launcher.
@@ -65,6 +67,8 @@ class GridSweeper(BasicSweeper):
         for grid in _chosen(self.grids, arguments, lambda key: bool(loader.get_group_options(key))):
             words = [*self._parse_config(), *(f"{key}={value}" for key, value in grid.items()), *arguments]
             cells += self.split_arguments(parser.parse_overrides(words), max_batch_size=None)[0]
+        if len(cells) > MANY:
+            print(f"Composing the settings of {len(cells)} jobs", flush=True)
         jobs = plan(cells, lambda words: loader.load_sweep_config(config, words))
 
         def launch(some: list[Job]) -> None:

@@ -38,8 +38,8 @@ from eoc.tracking.run_folder import (
 )
 from eoc.training.callbacks import DivergenceCallback
 from eoc.training.door import record_failure
-from eoc.training.sweep.jobs import Job
-from eoc.training.sweep.report import overhead_of
+from eoc.training.sweep.jobs import Job, Outcome
+from eoc.training.sweep.report import overhead_of, report
 from eoc.training.sweep.search import conclude
 from support import Crash, before_the_door, called, crash_at, trained
 
@@ -418,6 +418,17 @@ def test_a_finished_run_of_unknown_settings_is_left_alone_and_the_others_go_on(s
     assert "2 jobs: 1 completed, 1 failed" in out
     assert f"failed    seed=0: {folder / SETTINGS} is damaged: it is empty. Whose finished run lies there is not" in out
     assert (folder / SUMMARY).read_bytes() == kept
+
+
+def test_of_jobs_that_were_not_begun_the_first_are_named_and_all_that_were_cut_off(tmp_path):
+    jobs = [Job(number, [], tmp_path / str(number), words=f"seed={number}") for number in range(100)]
+    ends = {number: Outcome("missing", "cut off" if number % 30 == 29 else "not begun") for number in range(100)}
+    rows = report(jobs, ends, set(), 0, tmp_path, 1.0).splitlines()
+    missing = [row for row in rows if row.startswith("missing ")]
+    assert rows[1] == "100 jobs: 100 missing"
+    assert [row for row in missing if "cut off" in row] == [f"missing   seed={n}: cut off" for n in (29, 59, 89)]
+    assert [row for row in missing if "not begun" in row] == [f"missing   seed={n}: not begun" for n in range(20)]
+    assert missing[-1] == "missing   and 77 more"
 
 
 @pytest.mark.parametrize(

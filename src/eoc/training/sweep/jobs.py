@@ -16,6 +16,7 @@ from eoc.training.identity import identity
 from eoc.training.past import KEPT_IN, was_here
 
 WITH_RESULT = ("completed", "diverged", "stopped")  # what summary.json says
+NOT_BEGUN = "not begun"
 
 
 @dataclass
@@ -109,4 +110,4 @@ def outcome(job: Job) -> Outcome:
         return Outcome(summary["status"], reason)
     if is_claimed(job.folder):
         return Outcome("running", "another process is at work in its folder")
-    return Outcome("missing", "cut off" if job.folder.exists() else "not begun")
+    return Outcome("missing", "cut off" if job.folder.exists() else NOT_BEGUN)

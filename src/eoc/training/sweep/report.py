@@ -10,10 +10,10 @@ from statistics import median
 from typing import Any
 
 from eoc.tracking.run_folder import SUMMARY, read_summary
-from eoc.training.sweep.jobs import WITH_RESULT, Job, Outcome
+from eoc.training.sweep.jobs import NOT_BEGUN, WITH_RESULT, Job, Outcome
 
 ORDER = (*WITH_RESULT, "failed", "running", "missing")
-SHOWN = 20  # results with a remark that are listed; everything without a result is
+SHOWN = 20  # results with a remark, and jobs that were not begun, that are listed; what else has no result all is
 
 
 def report(
@@ -35,10 +35,12 @@ def report(
         rows.append(f"{twins} more have the settings of another")
     for status in ORDER[1:]:
         listed = [job for job in jobs if outcomes[job.number].status == status]
-        shown = listed[:SHOWN] if status in WITH_RESULT else listed
+        idle = [job for job in listed if status in WITH_RESULT or outcomes[job.number].why == NOT_BEGUN]
+        hidden = {job.number for job in idle[SHOWN:]}
+        shown = [job for job in listed if job.number not in hidden]
         rows += [f"{status:<9} {job.words}: {outcomes[job.number].why}" for job in shown]
-        if len(shown) < len(listed):
-            rows.append(f"{status:<9} and {len(listed) - len(shown)} more")
+        if hidden:
+            rows.append(f"{status:<9} and {len(hidden)} more")
     new = [job for job in jobs if job.number not in before and outcomes[job.number].status in WITH_RESULT]
     overhead = overhead_of([read_summary(job.folder) for job in new if job.folder is not None])
     if overhead is not None:
