@@ -570,11 +570,15 @@ def test_a_checkpoint_of_another_program(settings, tmp_path, protocol):
 
 
 @pytest.mark.parametrize(
-    "parts", ["optimizer_states", "loops", "pytorch-lightning_version", "eoc.random", "eoc.random.torch"]
+    "parts",
+    [
+        *("optimizer_states", "optimizer_states.0", "loops", "loops.fit_loop", "pytorch-lightning_version"),
+        *("eoc.random", "eoc.random.torch"),
+    ],
 )
 def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
     content = torch.load(checkpoint, weights_only=True)
-    *around, last = parts.split(".")
+    *around, last = (int(part) if part.isdigit() else part for part in parts.split("."))
     part = content
     for name in around:
         part = part[name]
@@ -592,6 +596,7 @@ def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
         ("schedule", {"rule": "Geometric", "told_step": 3}),
         ("schedule", 3),
         ("probe", {}),
+        ("random", {"torch": torch.zeros(3, dtype=torch.uint8), "cuda": [], "numpy": [], "python": []}),
     ],
 )
 def test_a_checkpoint_with_a_state_that_has_no_meaning(settings, checkpoint, part, value):
@@ -761,6 +766,10 @@ def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
             "trainer.max_steps=4 is not possible: trainer was removed, by ~trainer; leave out one of the two.",
         ),
         (("+name=foo",), "+name=... is not possible: name is there already; leave out the +."),
+        (
+            ("model.depth=range(3,6)",),
+            "model.depth=range(3,6) is not possible: one run takes one value; to run one job for each, put -m in front",
+        ),
         (("~trainer.log_every_n_steps",), "trainer.log_every_n_steps=null is not possible: it must be an integer"),
     ],
 )

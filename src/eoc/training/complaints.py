@@ -41,6 +41,7 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
         (r"To append to your config use \+(?P<override>\S*)", lambda it: _unknown_key(error, it, overrides, conf)),
         (r"Could not delete .*'(?P<override>.*?)'", lambda it: _nothing_to_remove(it, overrides, conf)),
         (r"Ambiguous value for argument '(?P<override>.*)'", lambda it: _sweep(it, overrides, conf)),
+        (r"Sweep parameters '(?P<override>.*)' requires --multirun", lambda it: _sweep(it, overrides, conf)),
         (r"Multiple values for (?P<override>[^\s.]*)", _there_already),
         (r"An item is already at '(?P<override>.*?)'", _there_already),
         (r"Error merging override (?P<override>.*)", lambda it: _not_merged(it, error)),

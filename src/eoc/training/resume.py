@@ -19,6 +19,7 @@ from eoc.tracking.run_folder import METRICS
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 LIGHTNINGS = {"loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}  # what Lightning goes on from
 DAMAGED = "it is damaged or not a checkpoint of this program"
+LOOPS = {"fit_loop"}
 RANDOM = {"torch", "cuda", "numpy", "python"}
 
 LENGTH = "schedule.total_steps:"  # which follows from the length of a run
@@ -83,9 +84,11 @@ def opened(file: Path) -> Resumed:
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is then refused
         content = torch.load(file, map_location="cpu", weights_only=True)
     own = content["eoc"]
-    for known, wanted in ((content, LIGHTNINGS), (own, STATE), (own["random"], RANDOM)):
+    for known, wanted in ((content, LIGHTNINGS), (content["loops"], LOOPS), (own, STATE), (own["random"], RANDOM)):
         if not known.keys() >= wanted:
             raise KeyError(*(wanted - known.keys()))
+    if not content["optimizer_states"]:
+        raise KeyError("optimizer_states")  # without which momentum would begin anew
     shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
     settings = own["settings"]
     _rule(settings)  # which is asked for later
