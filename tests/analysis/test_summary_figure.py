@@ -133,6 +133,15 @@ def test_without_outputs_at_the_start_the_last_hidden_layer_is_none_of_them(
     assert [line.get_color() for line in by_layer[:-1]] == [features[name].get_color() for name in hidden]
 
 
+def test_a_key_that_was_left_out_costs_no_figure(tmp_path: Path, drawn: list[Figure]) -> None:
+    trained(tmp_path, "~model.activation", "dataset.n_train=null", "callbacks.summary_figure.dots_per_inch=20")
+    trained(tmp_path / "two", "~dataset.n_train", "callbacks.summary_figure.dots_per_inch=20")
+    first, second = (figure.get_suptitle().replace("\n", " ") for figure in drawn)
+    assert "relu; " in first
+    assert "digits, all examples; seed" in first
+    assert "digits; seed" in second
+
+
 def test_a_long_title_is_on_the_figure(tmp_path: Path, drawn: list[Figure]) -> None:
     words = ["model=mup_inverse_depth", "model.width=24", "model.activation=[0.35,0.85]", "schedule=cosine"]
     trained(tmp_path, *words, "schedule.rate=1.2345e30", "optimizer=momentum", "seed=123456789", *EVERY_STEP)

@@ -768,7 +768,8 @@ def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
         (("+name=foo",), "+name=... is not possible: name is there already; leave out the +."),
         (
             ("model.depth=range(3,6)",),
-            "model.depth=range(3,6) is not possible: one run takes one value; to run one job for each, put -m in front",
+            "model.depth=range(3,6) is not possible: one run takes one value; to run one job for each, put -m in front "
+            "(python train.py -m 'model.depth=range(3,6)'); ",
         ),
         (("~trainer.log_every_n_steps",), "trainer.log_every_n_steps=null is not possible: it must be an integer"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -129,7 +130,7 @@ def _sweep(override: str, overrides: list[str], conf: Path) -> str:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if (said := complaint(error, others, conf)) is not None:
             return said
-    remedy = f"to run one job for each, put -m in front (python train.py -m {override}); a list is written [a,b]"
+    remedy = f"to run one job for each, put -m in front (python train.py -m {quote(override)}); a list is written [a,b]"
     return f"{override} is not possible: one run takes one value; {remedy}."
 
 
