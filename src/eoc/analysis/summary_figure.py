@@ -164,13 +164,12 @@ def _title(folder: Path) -> str:
     rule = str(schedule["_target_"]).rpartition(".")[2]
     knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
     data = str(config["dataset"]["_target_"]).rpartition(".")[2]
-    if "n_train" in config["dataset"]:  # a key may be left out, for the class's own default
+    # A key may be left out, for the class's own default.
+    phi = f", {model['activation']}" if "activation" in model else ""
+    if "n_train" in config["dataset"]:
         count = config["dataset"]["n_train"]
         data += f", {'all' if count is None else count} examples"
     name = NAMES.get(model["parameterization"], model["parameterization"])
     momentum = config.get("optimizer", {}).get("momentum", 0.0)
     rule += f" schedule, {knobs}" + (f", momentum {momentum}" if momentum else "")
-    return (
-        f"{name}, {model['depth']} layers, width {_width(model)}, {model.get('activation', 'relu')}; "
-        f"{rule}; {data}; seed {config['seed']}"
-    )
+    return f"{name}, {model['depth']} layers, width {_width(model)}{phi}; {rule}; {data}; seed {config['seed']}"

@@ -241,5 +241,6 @@ class EdgeOfChaosModule(LightningModule):
             self.schedule.load_state_dict(state["schedule"])
         with restoring(self.trainer.ckpt_path, "curvature"):
             self._probe.load_state_dict(state["probe"])
+        with restoring(self.trainer.ckpt_path, "seed"):
             restore_random_state(state["random"])
         self._cosines_state = state["cosines"]

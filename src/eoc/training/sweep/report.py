@@ -13,7 +13,7 @@ from eoc.tracking.run_folder import SUMMARY, read_summary
 from eoc.training.sweep.jobs import NOT_BEGUN, WITH_RESULT, Job, Outcome
 
 ORDER = (*WITH_RESULT, "failed", "running", "missing")
-SHOWN = 20  # results with a remark, and jobs that were not begun, that are listed; what else has no result all is
+SHOWN = 20  # of results with a remark, and of jobs that were not begun, so many are listed; all that went wrong
 
 
 def report(
@@ -35,8 +35,8 @@ def report(
         rows.append(f"{twins} more have the settings of another")
     for status in ORDER[1:]:
         listed = [job for job in jobs if outcomes[job.number].status == status]
-        idle = [job for job in listed if status in WITH_RESULT or outcomes[job.number].why == NOT_BEGUN]
-        hidden = {job.number for job in idle[SHOWN:]}
+        brief = [job for job in listed if status in WITH_RESULT or outcomes[job.number].why == NOT_BEGUN]
+        hidden = {job.number for job in brief[SHOWN:]}
         shown = [job for job in listed if job.number not in hidden]
         rows += [f"{status:<9} {job.words}: {outcomes[job.number].why}" for job in shown]
         if hidden:
