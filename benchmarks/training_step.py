@@ -38,14 +38,14 @@ def lightning_seconds(config, dataset, folder: str) -> tuple[float, torch.device
     callbacks = build_callbacks(config)
     trainer = build_trainer(config, callbacks, build_loggers(config))
     marks: list[float] = []
-    take = module.optimizer_step
+    take = module.training_step
 
-    def marked(*args, **kwargs) -> None:
-        take(*args, **kwargs)
+    def marked(*args) -> None:
+        take(*args)
         if len(marks) == 0 or module.step == module.trainer.max_steps - 1:
             marks.append(ready())
 
-    module.optimizer_step = marked
+    module.training_step = marked
     trainer.fit(module)
     return (marks[-1] - marks[0]) / (trainer.max_steps - 1), trainer.strategy.root_device
 

@@ -597,11 +597,20 @@ def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
         ("schedule", 3),
         ("probe", {}),
         ("random", {"torch": torch.zeros(3, dtype=torch.uint8), "cuda": [], "numpy": [], "python": []}),
+        ("DivergenceCallback", {"first": "x"}),
+        ("DivergenceCallback", 3),
+        ("Recorder", {}),
+        ("Recorder", {"last": {"lr": "x"}, "best": {}, "unconverged": 0}),
+        ("CurvatureCallback", {}),
+        ("FeaturesCallback", {"initial": 3}),
+        ("UpdateCosinesCallback", {"initial": [], "last": []}),
     ],
 )
 def test_a_checkpoint_with_a_state_that_has_no_meaning(settings, checkpoint, part, value):
     content = torch.load(checkpoint, weights_only=True)
-    content["eoc"][part] = value
+    states = content["eoc"] if part in content["eoc"] else content["callbacks"]
+    assert part in states
+    states[part] = value
     torch.save(content, checkpoint)
     with pytest.raises(InvalidInput, match=r"ckpt_path=.*last\.ckpt is not possible: it is damaged"):
         run_room.run(settings("trainer.max_steps=9", folder="second", ckpt_path=checkpoint))
@@ -665,8 +674,12 @@ def test_a_checkpoint_that_is_none(settings, checkpoint, tmp_path):
         (["model.depth=4"], "ckpt_path", "give the model and dataset settings it was made with"),
         (["schedule=constant"], "ckpt_path", "made under the Geometric schedule, this config has Constant"),
         (["trainer.max_steps=4"], "ckpt_path", "already done 4 steps; give a trainer.max_steps above that, not 4"),
-        (["dataset.n_train=20"], "callbacks.features.examples", "began with the features of 30 examples"),
-        (["callbacks.features.examples=9"], "callbacks.features.examples", "this run has 9"),
+        (["dataset.n_train=20"], "ckpt_path", "began with the features of 30 examples"),
+        (
+            ["callbacks.features.examples=9"],
+            "ckpt_path",
+            "this run has 9; set dataset.n_train and callbacks",
+        ),
     ],
 )
 def test_a_checkpoint_of_something_else(settings, checkpoint, overrides, key, rule):

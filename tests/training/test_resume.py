@@ -154,6 +154,24 @@ def test_lightnings_own_checkpoints_can_be_kept_too(tmp_path: Path) -> None:
     own = "+callbacks.mine={_target_: pytorch_lightning.callbacks.ModelCheckpoint, every_n_train_steps: 4, dirpath: %s}"
     trained(tmp_path / "run", *RUN, "schedule=constant", own % (tmp_path / "new" / "folder"))
     assert list((tmp_path / "new" / "folder").glob("*.ckpt"))
+    timed = "+callbacks.mine={_target_: pytorch_lightning.callbacks.ModelCheckpoint, train_time_interval: 1}"
+    with pytest.raises(InvalidInput, match=r"callbacks\.mine\.train_time_interval=1 .* give every_n_train_steps"):
+        trained(tmp_path / "timed", *RUN, "schedule=constant", timed)
+
+
+def test_a_checkpoint_that_counts_its_steps_as_older_versions_did(tmp_path: Path) -> None:
+    overrides = [*RUN, "callbacks.checkpoint.every=7"]
+    whole = trained(tmp_path / "whole", *overrides)
+    checkpoint = crashed(tmp_path / "cut", 9, *overrides)
+    content = torch.load(checkpoint, weights_only=True)
+    loop = content["loops"]["fit_loop"]
+    taken = {"total": {"ready": 7, "completed": 7}, "current": {"ready": 7, "completed": 7}}
+    assert loop["epoch_loop.manual_optimization.optim_step_progress"] == taken
+    none = {"total": {"ready": 0, "completed": 0}, "current": {"ready": 0, "completed": 0}}
+    loop["epoch_loop.manual_optimization.optim_step_progress"] = none
+    loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"] = taken
+    torch.save(content, checkpoint)
+    assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
 
 
 def test_the_random_states_come_back(tmp_path: Path) -> None:

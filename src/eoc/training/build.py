@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -28,6 +28,7 @@ from eoc.training.module import EdgeOfChaosModule
 from eoc.training.past import in_sweep
 
 NOWHERE = ".lightning"  # a folder that is never made
+_INTERVAL = "train_time_interval"
 _LENGTH = "trainer.max_steps sets the length of a run; leave it out"
 _CLIPPED = "an update is the learning rate times the gradient; leave it out"
 # Settings of Lightning's trainer under which a run would be another one than its config and its rows say.
@@ -150,6 +151,10 @@ def build_callbacks(config: DictConfig) -> list[Callback]:
     """Build the config's callbacks, with the recorder behind those that measure (checkpoints come last of all)."""
     nodes = config.get("callbacks") or {}
     callbacks = [_made(f"callbacks.{name}", node, Callback) for name, node in nodes.items() if node is not None]
+    for name, callback in zip((name for name in nodes if nodes[name] is not None), callbacks, strict=True):
+        if isinstance(callback, ModelCheckpoint) and nodes[name].get(_INTERVAL) is not None:
+            rule = "Lightning reads it in a loop of its own alone; give every_n_train_steps"
+            raise InvalidInput(f"callbacks.{name}.{_INTERVAL}", _plain(nodes[name][_INTERVAL]), rule)
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
     others = [callback for callback in callbacks if not isinstance(callback, Measurement)]
     every = integer("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), minimum=1)

@@ -20,6 +20,7 @@ STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # wha
 LIGHTNINGS = {"loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}  # what Lightning goes on from
 DAMAGED = "it is damaged or not a checkpoint of this program"
 LOOPS = {"fit_loop"}
+OPTIMIZERS = {"state", "param_groups"}
 RANDOM = {"torch", "cuda", "numpy", "python"}
 
 LENGTH = "schedule.total_steps:"  # which follows from the length of a run
@@ -84,16 +85,24 @@ def opened(file: Path) -> Resumed:
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is then refused
         content = torch.load(file, map_location="cpu", weights_only=True)
     own = content["eoc"]
-    for known, wanted in ((content, LIGHTNINGS), (content["loops"], LOOPS), (own, STATE), (own["random"], RANDOM)):
+    optimizer = content["optimizer_states"][0]  # without which momentum would begin anew
+    for known, wanted in (
+        (content, LIGHTNINGS),
+        (content["loops"], LOOPS),
+        (optimizer, OPTIMIZERS),
+        (own, STATE),
+        (own["random"], RANDOM),
+    ):
         if not known.keys() >= wanted:
             raise KeyError(*(wanted - known.keys()))
-    if not content["optimizer_states"]:
-        raise KeyError("optimizer_states")  # without which momentum would begin anew
     shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
     settings = own["settings"]
     _rule(settings)  # which is asked for later
     step = int(content["global_step"])
-    callbacks, places = set(content["callbacks"]), (own.get("folder", ""), own.get("rows", ""))
+    states = content["callbacks"]
+    if not all(states.values()):  # Lightning keeps no empty one, and would give none back
+        raise KeyError("callbacks")
+    callbacks, places = set(states), (own.get("folder", ""), own.get("rows", ""))
     return Resumed(file.absolute(), step, settings, own["loggers"], shapes, callbacks, *places)
 
 
@@ -131,7 +140,7 @@ def read_checkpoint(
     lacking = [
         callback
         for callback in callbacks
-        if "load_state_dict" in vars(type(callback)) and callback.state_key not in resumed.callbacks
+        if "state_dict" in vars(type(callback)) and callback.state_key not in resumed.callbacks
     ]
     if lacking:
         names = ", ".join(type(callback).__name__ for callback in lacking)
@@ -147,10 +156,13 @@ def restoring(path: object, group: str) -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        if error.key.partition(".")[0] != "state":
+        first = error.key.partition(".")[0]
+        if first == "ckpt_path":
+            raise
+        if first != "state":
             raise error.prefixed(group) from error
         raise InvalidInput("ckpt_path", path, DAMAGED) from error
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InvalidInput("ckpt_path", path, DAMAGED) from error
 
 

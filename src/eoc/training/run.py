@@ -204,6 +204,7 @@ def quiet() -> None:
         ".*GPU available but not used.*",
         ".*`srun` command is available.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
+        "(?s).*but no pre-optimization state was saved.*",  # by Lightning's own checkpoints
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)

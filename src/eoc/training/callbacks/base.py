@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from eoc.errors import InvalidInput, integer
+from eoc.training.resume import restoring
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -24,8 +25,13 @@ class StepCallback(Callback):
     ``module.step`` is t throughout, and T in `at_end`, where θ_T is there to be measured.
     """
 
+    _state: dict[str, Any] | None = None  # of a checkpoint, until the fit starts
+
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Network and data are on their device; the state of a checkpoint has been given back."""
+        """Network and data are on their device."""
+
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; a state that has no meaning may raise whatever it trips over."""
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """θ_t is there, η_t is not yet chosen."""
@@ -38,10 +44,17 @@ class StepCallback(Callback):
 
     # Lightning's hooks
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002, D102
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
+        self._state = state_dict
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
         module = _ours(pl_module)
         module.place_data()
         self.prepare(module)
+        if self._state is not None:
+            with restoring(trainer.ckpt_path, "callbacks"):
+                self.take_back(module, self._state)
+            self._state = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002, D102
         module = _ours(pl_module)

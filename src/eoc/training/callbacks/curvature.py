@@ -39,7 +39,6 @@ class CurvatureCallback(Measurement):
         if self.top_every % self.every:
             raise InvalidInput("top_every", top_every, f"it must be a multiple of every, {every}")
         self._probes: dict[str, CurvatureProbe] = {}
-        self._state: dict[str, Any] | None = None
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
         """λ, the top k, and how good they are."""
@@ -58,9 +57,11 @@ class CurvatureCallback(Measurement):
             except InvalidInput as error:  # what is allowed for one is not for k
                 rule = f"{error.rule} where callbacks.curvature.k is {self.k}"
                 raise InvalidInput(error.key, error.value, rule) from error
-        if self._state is not None:
-            for name, probe in self._probes.items():
-                probe.load_state_dict(self._state[name])
+
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take the vectors that the next probes start from."""
+        for name, probe in self._probes.items():
+            probe.load_state_dict(state[name])
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Measure θ_t."""
@@ -74,10 +75,6 @@ class CurvatureCallback(Measurement):
     def state_dict(self) -> dict[str, Any]:
         """Return the vectors that the next probes start from."""
         return {name: probe.state_dict() for name, probe in self._probes.items()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back when the fit starts."""
-        self._state = state_dict
 
     def _measure(self, module: EdgeOfChaosModule, scheduled: Callable[[], CurvatureProbe | None]) -> None:
         top = module.step % self.top_every == 0 or module.step == module.trainer.max_steps

@@ -39,9 +39,9 @@ class DivergenceCallback(Measurement):
         """Return the first loss."""
         return {"first": self._first}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:  # noqa: ARG002
         """Take it back."""
-        self._first = state_dict["first"]
+        self._first = None if state["first"] is None else float(state["first"])
 
     def _judge(self, module: EdgeOfChaosModule) -> None:
         loss = float(module.metrics["train/loss"])

@@ -29,7 +29,6 @@ class FeaturesCallback(Measurement):
         super().__init__(every)
         self.examples = integer("examples", examples, minimum=2)
         self._change: FeatureChange | None = None
-        self._state: dict[str, Any] | None = None
         self._probe = torch.zeros(0)
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:
@@ -38,21 +37,23 @@ class FeaturesCallback(Measurement):
         return {*layers, "features/kernel_change"}
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Keep the first preactivations, or those that a checkpoint brought."""
+        """Keep the first preactivations."""
         network, inputs = module.network, module.dataset.train_inputs[: self.examples]
         self._probe = _marks(inputs)
         self._change = FeatureChange(lambda: network.preactivations(inputs), network.phi)
-        if self._state is not None:
-            kept = len(self._state["initial"][0])
-            if kept != len(inputs):
-                rule = f"the checkpoint began with the features of {kept} examples, this run has {len(inputs)}"
-                remedy = f"set it and dataset.n_train as they were, or remove {REMOVED}"
-                raise InvalidInput("callbacks.features.examples", self.examples, f"{rule}; {remedy}")
-            there = self._state.get("probe")
-            if there is not None and not torch.allclose(there, self._probe, rtol=1e-3, atol=1e-3):
-                rule = "the checkpoint began with the features of other training examples; keep the dataset's settings"
-                raise InvalidInput("callbacks.features.examples", self.examples, f"{rule}, or remove {REMOVED}")
-            self._change.load_state_dict({name: value for name, value in self._state.items() if name != "probe"})
+
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:
+        """Take the preactivations that a checkpoint brought, if they are of the same examples."""
+        kept, here = len(state["initial"][0]), len(self._probe)
+        if kept != here:
+            rule = f"it began with the features of {kept} examples, this run has {here}"
+            remedy = f"set dataset.n_train and callbacks.features.examples as they were, or remove {REMOVED}"
+            raise InvalidInput("ckpt_path", module.trainer.ckpt_path, f"{rule}; {remedy}")
+        there = state.get("probe")
+        if there is not None and not torch.allclose(there, self._probe, rtol=1e-3, atol=1e-3):
+            rule = "it began with the features of other training examples; keep the dataset's settings"
+            raise InvalidInput("ckpt_path", module.trainer.ckpt_path, f"{rule}, or remove {REMOVED}")
+        self.change.load_state_dict({name: value for name, value in state.items() if name != "probe"})
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Measure θ_t."""
@@ -68,10 +69,6 @@ class FeaturesCallback(Measurement):
     def state_dict(self) -> dict[str, Any]:
         """Return the first preactivations, and what tells their examples from others."""
         return {**self.change.state_dict(), "probe": self._probe}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back when the fit starts."""
-        self._state = state_dict
 
     @property
     def change(self) -> FeatureChange:

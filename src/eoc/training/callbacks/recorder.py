@@ -75,9 +75,13 @@ class Recorder(StepCallback):
         self._read()
         return {"last": self.last, "best": self.best, "unconverged": self.unconverged}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:  # noqa: ARG002
         """Take them back."""
-        self.last, self.best, self.unconverged = (state_dict[name] for name in ("last", "best", "unconverged"))
+        self.last = {name: float(value) for name, value in state["last"].items()}
+        self.best = {
+            name: {"value": float(known["value"]), "step": int(known["step"])} for name, known in state["best"].items()
+        }
+        self.unconverged = int(state["unconverged"])
 
     def _read(self) -> None:
         """Let rows that were not logged count among the last and the best values."""

@@ -59,14 +59,13 @@ class SpectrumCallback(Measurement):
         self._probe: CurvatureProbe | None = None
         self._layers: LayerCurvature | None = None
         self._records: list[dict[str, Any]] = []
-        self._state: dict[str, Any] | None = None
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:
         """A sharpness for each layer, the trace and its error."""
         return {"hessian/trace", "hessian/trace_error", *(f"hessian/{name}" for name in module.network.layer_names)}
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Make a probe of its own; take back what a checkpoint brought."""
+        """Make a probe of its own."""
         with under("curvature"):  # its settings are there
             self._probe = module.make_probe(k=1)
         settings = self._probe.tracker
@@ -77,9 +76,12 @@ class SpectrumCallback(Measurement):
             max_products=settings.max_products,
             caution=settings.caution,
         )
-        if self._state is not None:
-            self._layers.load_state_dict(self._state["layers"])
-            self._records = list(self._state["records"])
+
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take what was measured, and the vectors that the layers' next probes start from."""
+        assert self._layers is not None, "the fit has not started"
+        self._layers.load_state_dict(state["layers"])
+        self._records = list(state["records"])
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Measure θ_t."""
@@ -96,10 +98,6 @@ class SpectrumCallback(Measurement):
     def state_dict(self) -> dict[str, Any]:
         """Return what was measured, and the vectors that the layers' next probes start from."""
         return {"records": self._records, "layers": self._layers.state_dict() if self._layers else {}}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back when the fit starts."""
-        self._state = state_dict
 
     def _measure(self, module: EdgeOfChaosModule) -> None:
         assert self._probe is not None, "the fit has not started"

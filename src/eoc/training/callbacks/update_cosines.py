@@ -26,7 +26,6 @@ class UpdateCosinesCallback(Measurement):
         super().__init__(every)
         self._cosines: UpdateCosines | None = None
         self._shared = False  # with the schedule, which then has them measured
-        self._state: dict[str, Any] | None = None
 
     def names(self, module: EdgeOfChaosModule) -> set[str]:
         """Four kinds, each over all layers and of each."""
@@ -34,12 +33,15 @@ class UpdateCosinesCallback(Measurement):
         return {f"{kind}/{part}" for kind in kinds for part in ("all", *module.network.layer_names)}
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Keep θ_0, or the reference that a checkpoint brought; nothing where the schedule has it."""
+        """Keep θ_0; nothing where the schedule has it."""
         by_schedule = module.schedules_cosines()
         self._shared = by_schedule is not None
         self._cosines = by_schedule or UpdateCosines(list(module.network.weights), module.network.rates)
-        if self._state is not None and not self._shared:
-            self._cosines.load_state_dict(self._state)
+
+    def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take the reference that a checkpoint brought; nothing where the schedule has it."""
+        if not self._shared:
+            self.cosines.load_state_dict(state)
 
     def before_step(self, module: EdgeOfChaosModule) -> None:
         """Have the step watched where this update, or the next one's predecessor, is measured."""
@@ -66,10 +68,6 @@ class UpdateCosinesCallback(Measurement):
     def state_dict(self) -> dict[str, Any]:
         """Return θ_0 and θ_{t−1}."""
         return self.cosines.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back when the fit starts."""
-        self._state = state_dict
 
     @property
     def cosines(self) -> UpdateCosines:
