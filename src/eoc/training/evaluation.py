@@ -39,4 +39,4 @@ def evaluated(
 
 def accuracy_of(share: Tensor, loss: Tensor) -> Tensor:
     """Return the share of examples whose largest output is the right one; NaN where the loss, and so an output, is."""
-    return share.where(~loss.isnan(), math.nan)
+    return share.where(loss == loss, math.nan)  # one operation less than isnan

@@ -81,6 +81,13 @@ class EdgeOfChaosModule(LightningModule):
         self._cosines: UpdateCosines | None = None
         self._cosines_state: dict[str, Any] | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As for any module, but for the hook's name, which Lightning writes some thirty times a step."""
+        if name == "_current_fx_name":  # no parameter, module or buffer, of which torch asks
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     # -- what is computed ------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -211,7 +218,7 @@ class EdgeOfChaosModule(LightningModule):
         """Loss of the batch; under data parallelism weighted so that the mean over ranks is the mean over examples."""
         outputs = self.network(inputs)
         loss = self.loss(outputs, targets)
-        accuracy = accuracy_of((outputs.detach().argmax(dim=1) == labels).double().mean(), loss.detach())
+        accuracy = accuracy_of((outputs.detach().argmax(dim=1) == labels).mean(dtype=torch.float64), loss.detach())
         if self.trainer.world_size > 1:
             share = (
                 len(inputs)

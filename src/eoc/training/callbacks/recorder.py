@@ -115,10 +115,12 @@ def _defined(row: dict[str, float]) -> dict[str, float]:
 
 
 def to_numbers(metrics: dict[Name, float | Tensor]) -> dict[Name, float]:
-    """Return the same with every tensor a Python number, fetched from the device in one transfer."""
+    """Return the same with every tensor a Python number, fetched from a GPU in one transfer."""
     tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
     numbers = {name: value for name, value in metrics.items() if not isinstance(value, Tensor)}
-    if tensors:
+    if all(value.is_cpu for value in tensors.values()):
+        numbers |= {name: float(value.item()) for name, value in tensors.items()}
+    else:
         fetched = torch.stack([value.detach().double() for value in tensors.values()]).tolist()
         numbers |= dict(zip(tensors, fetched, strict=True))
     return {name: numbers[name] for name in metrics}
