@@ -93,8 +93,8 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``allowed``, or raise `InvalidInput`."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        only = "" if len(names) == 1 else "one of "
-        raise InvalidInput(key, value, f"it must be {only}{', '.join(names)}{closest(value, names)}")
+        rule = names[0] if len(names) == 1 else f"one of {', '.join(names)}{closest(value, names)}"
+        raise InvalidInput(key, value, f"it must be {rule}")
     return value
 
 

@@ -181,6 +181,27 @@ def test_a_single_point_is_seen(tmp_path: Path, drawn: list[Figure]) -> None:
     assert markers == {"train": "None", "test": "."}
 
 
+@pytest.mark.parametrize("change", [0.3, 1e-2, 1e-4, 1e-9, 0.0])
+def test_a_loss_that_hardly_moves_has_labels_that_fit(tmp_path: Path, drawn: list[Figure], change: float) -> None:
+    rows = f"step,train/loss,lr\n0,0.50532,1e-300\n1,{0.50532 * (1 - change)!r},1e-300\n"
+    draw_summary(write(tmp_path, rows), dots_per_inch=20)
+    (figure,) = drawn
+    axis = figure.axes[LOSS]
+    low, high = axis.get_ylim()
+    FigureCanvasAgg(figure).draw()
+    assert axis.get_yscale() == "linear"
+    assert high - low == pytest.approx((max(1.1 * change, 1e-3) if change else 0.11) * 0.50532, rel=0.01)
+    within = [label for label in axis.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(within) > 2
+    assert len({label.get_text() for label in within}) == len(within)
+    assert min(label.get_window_extent().x0 for label in within) > 0
+
+
+def test_a_loss_that_falls_by_half_is_on_a_logarithmic_axis(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_summary(write(tmp_path, "step,train/loss,lr\n0,1.0,0.5\n1,0.5,\n"), dots_per_inch=20)
+    assert drawn[0].axes[LOSS].get_yscale() == "log"
+
+
 def test_a_diverged_run_is_marked_as_one(tmp_path: Path, drawn: list[Figure]) -> None:
     run = trained(tmp_path, "model.activation=abs", "schedule=constant", "schedule.rate=1e30", *EVERY_STEP)
     (figure,) = drawn  # by the callback

@@ -265,8 +265,12 @@ def test_mnist_without_a_network_says_what_to_put_where(tmp_path, capfd):
 def test_mnist_download_with_a_wrong_checksum_is_not_used(tmp_path, monkeypatch):
     serve(monkeypatch, {name: b"a login page" for name, _ in MNIST.resources})
     with pytest.raises(RunFailure, match=r"cannot be downloaded \(File not found or corrupted\): connect"):
+        mnist(root=tmp_path / "new" / "root")
+    assert list(tmp_path.iterdir()) == []  # what was made for it is gone
+    tmp_path.joinpath("MNIST").mkdir()
+    with pytest.raises(RunFailure, match="cannot be downloaded"):
         mnist(root=tmp_path)
-    assert list((tmp_path / "MNIST" / "raw").iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "MNIST"]
 
 
 IMAGES = IDX["train-images-idx3-ubyte"]

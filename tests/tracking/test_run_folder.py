@@ -160,7 +160,7 @@ def test_a_run_leaves_what_it_should(tmp_path: Path) -> None:
     summary = run.summary
     expected = {"status", "diverged", "steps", "final", "best", "stability_limit", "unconverged_probes", "parameters"}
     expected |= {"widths", "seed", "overrides", "wall_seconds", "device", "dtype", "versions", "git"}
-    expected |= {"training_seconds", "process", "ended"}
+    expected |= {"training_seconds", "process", "ended", "measured_at"}
     assert summary.keys() == expected
     assert summary["device"] == "cpu"
     assert 0 < summary["wall_seconds"] < 600

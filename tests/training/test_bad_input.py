@@ -29,7 +29,7 @@ import eoc.training.run as run_room
 from eoc.analysis.table import run_folders
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.csv_log import CSVLog
-from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SUMMARY, read_metrics
+from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SETTINGS, SUMMARY, read_metrics
 from eoc.training.door import GUARDED, TRACEBACKS
 from support import CONF, before_the_door, called, composed, trained
 
@@ -128,7 +128,16 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("model=5", "model=5 is not possible: it must be one of mup"),
         ("+model=mup", "model is there already; leave out the +."),
         ("a=b=c[", "a=b=c[ is not possible: it cannot be read as key=value"),
-        ("foo", "foo is not possible: it cannot be read as key=value"),
+        ("foo", "foo is not possible: a setting is written key=value, and this has no =."),
+        ("model.depth", "model.depth is not possible: a setting is written key=value, and this has no =."),
+        ("=3", "'=3' is not possible: it names no setting; python train.py --help"),
+        ("~", "'~' is not possible: it names no setting; python train.py --help"),
+        ("", "'' is not possible: it names no setting; python train.py --help"),
+        ("+model=nup", "+model=... is not possible: model is there already; leave out the +."),
+        ("model@foo=nup", "model@foo=... is not possible: there is no model@foo; write model=..."),
+        ("~loss", "~loss is not possible: it must be one of the choices in conf/loss."),
+        ("~seed", "~seed is not possible: it must be given."),
+        ("~optimizer.momentum", "~optimizer.momentum is not possible: it must be a finite number of at least 0"),
         ("model.depth=3,5", "put -m in front (python train.py -m model.depth=3,5); a list is written [a,b]."),
         ("hydra.job.chdir=banana", "hydra.job.chdir=banana is not possible: Value 'banana'"),
         (
@@ -226,6 +235,8 @@ VALUES = [
     ({"schedule.interval": 0}, "schedule.interval", "it must be an integer of at least 1"),
     ({"schedule.cooldown": 2}, "schedule.cooldown", "of at least 0 and of at most 1"),
     ({"dataset.n_train": 100000}, "dataset.n_train", "digits has 1797 examples"),
+    ({"dataset.n_train": 30, "dataset.n_test": 1780}, "dataset.n_train", "for the rest; a smaller n_test leaves more."),
+    ({"dataset.n_train": 1797, "dataset.n_test": None}, "dataset.n_train", "or null for the rest."),
     ({"dataset.n_train": 0}, "dataset.n_train", "it must be an integer of at least 1"),
     ({"dataset.n_train": -5}, "dataset.n_train", "it must be an integer of at least 1"),
     ({"dataset.batch_size": 0}, "dataset.batch_size", "it must be an integer of at least 1, or null"),
@@ -249,6 +260,11 @@ VALUES = [
     ({"callbacks.curvature.every": 0}, "callbacks.curvature.every", "it must be an integer of at least 1"),
     ({"callbacks.features.every": 0}, "callbacks.features.every", "it must be an integer of at least 1"),
     (
+        {"logger.csv": {"_target_": "os.getcwd", "folder": "x"}},
+        "logger.csv._target_",
+        "it takes none of the keys of logger.csv (folder)",
+    ),
+    (
         {"callbacks.curvature": {"_target_": "os.getcwd"}},
         "callbacks.curvature._target_",
         "what it makes must be a Callback of Lightning",
@@ -257,8 +273,8 @@ VALUES = [
     ({"model.depth": {"_target_": "subprocess.call"}}, "model.depth._target_", "Hydra calls no such function"),
     ({"callbacks.curvature": 5}, "callbacks.curvature", "it must be settings with a _target_"),
     ({"curvature.tolerance": 0}, "curvature.tolerance", "it must be a finite number above 0"),
-    ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be bfloat16 (perhaps bfloat16?), or null"),
-    ({"curvature.scout": "float16"}, "curvature.scout", "it must be bfloat16 (perhaps bfloat16?), or null"),
+    ({"curvature.autocast": "float16"}, "curvature.autocast", "it must be bfloat16, or null"),
+    ({"curvature.scout": "float16"}, "curvature.scout", "it must be bfloat16, or null"),
     (
         {"curvature.scout": "bfloat16", "curvature.autocast": "bfloat16", "curvature.tolerance": 0.01},
         "curvature.scout",
@@ -569,6 +585,14 @@ def test_a_checkpoint_of_another_program(settings, tmp_path, protocol):
     assert said == []
 
 
+def test_a_tensor_is_no_checkpoint_and_a_folder_none_either(settings, tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "tensor.ckpt")
+    with pytest.raises(InvalidInput, match="it is damaged or not a checkpoint of this program"):  # and no warning
+        run_room.run(settings(ckpt_path=tmp_path / "tensor.ckpt"))
+    with pytest.raises(InvalidInput, match=r"it is a folder; give a run's checkpoints/last\.ckpt"):
+        run_room.run(settings(ckpt_path=tmp_path))
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -784,7 +808,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
             "model.depth=range(3,6) is not possible: one run takes one value; to run one job for each, put -m in front "
             "(python train.py -m 'model.depth=range(3,6)'); ",
         ),
-        (("~trainer.log_every_n_steps",), "trainer.log_every_n_steps=null is not possible: it must be an integer"),
+        (("~trainer.log_every_n_steps",), "~trainer.log_every_n_steps is not possible: it must be an integer"),
     ],
 )
 def test_what_is_not_there_is_said_of_the_setting_that_asks_for_it(refused, words, sentence):
@@ -860,8 +884,9 @@ def test_of_several_processes_the_first_speaks(program, monkeypatch):
     assert program("model.depth=1") == (2, "", "")
 
 
-def test_memory_that_runs_out(refused):
-    said = refused("model.width=1000000000", "model.growth=0", "model.depth=4")
+def test_memory_that_runs_out(refused, tmp_path):
+    said = refused("model.width=1000000000", "model.growth=0", "model.depth=4", f"hydra.run.dir={tmp_path / 'run'}")
+    assert not (tmp_path / "run" / SETTINGS).exists()  # or it would be listed as a run
     assert said.startswith("there is not enough memory for this run; reduce model.width")
 
 

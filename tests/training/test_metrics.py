@@ -344,8 +344,17 @@ def test_the_table_says_what_was_not_measured_and_no_more_of_it(tmp_path: Path) 
     assert "learning rate × λ     not measured (edge of stability: 2)" in said
     run = trained(tmp_path / "with", "callbacks=none", "schedule=geometric")
     said = table(run.summary, run.folder).splitlines()
-    assert f"sharpness λ           {run.summary['final']['sharpness']:.4g} (where it was measured last)" in said
-    assert "learning rate × λ     2.5 (where it was measured last; edge of stability: 2)" in said
+    value = f"sharpness λ           {run.summary['final']['sharpness']:.4g}"
+    assert f"{value} (at step 7)" in said  # θ_7 has the last update, which the schedule was asked for
+    assert "learning rate × λ     2.5 (edge of stability: 2)" in said
+    run = trained(tmp_path / "rare", "callbacks=none", "schedule=geometric", "schedule.interval=5")
+    said = table(run.summary, run.folder).splitlines()
+    assert run.summary["measured_at"] == {"sharpness": 5, "lr_x_sharpness": 5}
+    assert "learning rate × λ     2.5 (at step 5; edge of stability: 2)" in said
+    run = trained(tmp_path / "all", "callbacks=[curvature]", "schedule=geometric", "schedule.interval=5")
+    said = table(run.summary, run.folder).splitlines()
+    assert run.summary["measured_at"] == {"sharpness": 8, "lr_x_sharpness": 7}
+    assert f"sharpness λ           {run.summary['final']['sharpness']:.4g}" in said
 
 
 @pytest.mark.filterwarnings("ignore:.*the top eigenvalues are not known")

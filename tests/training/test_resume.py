@@ -64,7 +64,7 @@ def assert_equal(run: Run, whole: Run) -> None:
         assert same(columns[name], expected[name]), name
     for weight, other in zip(run.path[-1], whole.path[-1], strict=True):
         assert torch.equal(weight, other)
-    for key in ("status", "steps", "best", "unconverged_probes"):
+    for key in ("status", "steps", "best", "measured_at", "unconverged_probes"):
         assert run.summary[key] == whole.summary[key], key
     assert timeless(run.summary["final"]) == timeless(whole.summary["final"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, layer_colours
@@ -18,6 +18,8 @@ NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "N
 # Room for the ticks' labels. To measure them, as a constrained layout does, costs a job of a sweep as much as to draw.
 MARGINS = {"left": 0.08, "right": 0.985, "bottom": 0.075, "top": 0.895, "wspace": 0.17, "hspace": 0.17}
 WIDE = 120  # letters of a title that fit the figure's width
+NARROW = 1.5  # ratio of largest to smallest loss up to which its axis is linear
+FLAT = 1e-3  # share of the loss that its axis spans at least
 Columns = Mapping[str, NDArray[np.float64]]
 
 
@@ -43,7 +45,7 @@ def draw_summary(
     """
     folder = Path(folder)
     columns = {name: np.asarray(values) for name, values in read_metrics(folder if rows is None else rows).items()}
-    with figure_style():
+    with figure_style(), np.errstate(over="ignore"):  # of an axis beyond the largest number
         figure = Figure(figsize=(10.0, 6.6))
         axes = figure.subplots(2, 2, sharex=True, gridspec_kw=MARGINS)
         _loss(axes[0, 0], columns)
@@ -72,6 +74,13 @@ def _loss(axis: Axes, columns: Columns) -> None:
         label = f"{name} (final accuracy {final[0]:.3f})" if np.isfinite(final).any() else name
         _plot(axis, columns, f"{name}/loss", color=colour, label=label)
     _legend(axis)
+    values = np.concatenate([np.empty(0), *(np.asarray(line.get_ydata(), dtype=float) for line in axis.lines)])
+    if len(values) and 0.0 < values.max() <= NARROW * values.min():  # where a logarithmic axis has long labels
+        axis.set_yscale("linear")
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.5g}"))
+        low, high = axis.get_ylim()
+        if high - low < FLAT * high:
+            axis.set_ylim(values.mean() * (1 - FLAT / 2), values.mean() * (1 + FLAT / 2))
 
 
 def _sharpness(axis: Axes, columns: Columns, limit: float) -> None:
@@ -139,7 +148,7 @@ def _legend(axis: Axes, **places: object) -> None:
     if axis.get_legend_handles_labels()[0]:
         axis.legend(**places)
     else:
-        axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=GREY)
+        axis.text(0.5, 0.56, "not measured", transform=axis.transAxes, ha="center", color=GREY)
 
 
 def _width(model: Mapping[str, float]) -> str:

@@ -136,8 +136,8 @@ class Selection:
         )
 
 
-def within(key: str, value: int | None, low: int, high: int, reason: str, null: str) -> None:
+def within(key: str, value: int | None, low: int, high: int, reason: str, null: str, remedy: str = "") -> None:
     """Refuse a number outside [low, high], saying why and what None (``null``) would mean."""
     if value is not None and not low <= value <= high:
-        rule = f"{reason}, so it must be an integer from {low} to {high}, or null for {null}"
+        rule = f"{reason}, so it must be an integer from {low} to {high}, or null for {null}{remedy}"
         raise InvalidInput(key, value, rule)

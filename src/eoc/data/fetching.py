@@ -9,7 +9,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +57,7 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
     """
     from torchvision.datasets.utils import check_integrity, extract_archive
 
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".incoming-") as staging, _quiet():
@@ -72,6 +73,11 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
                 goal = folder / file.relative_to(unpacked)
                 goal.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(file, goal)
+    except RunFailure:
+        with suppress(OSError):  # up to the first that is not empty
+            for each in new:
+                each.rmdir()
+        raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
         rule = f"{name} cannot be stored there ({reason}): choose a folder that is writable and has room"

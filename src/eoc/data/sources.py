@@ -53,7 +53,8 @@ def digits(
     taken = n_test or 1
     pool = f"digits has {total} examples of 10 classes for training and testing together"
     within("n_test", n_test, 1, total - 10, f"{pool}, and training takes at least 10", "the rest")
-    within("n_train", n_train, 10, total - taken, f"{pool}, and n_test takes {taken}", "the rest")
+    remedy = "; a smaller n_test leaves more" if n_test else ""
+    within("n_train", n_train, 10, total - taken, f"{pool}, and n_test takes {taken}", "the rest", remedy)
     testing = stratified(labels, total - (n_train or 0) if n_test is None else n_test, subset_seed)
     is_left = torch.ones(total, dtype=torch.bool)
     is_left[testing] = False

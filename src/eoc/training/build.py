@@ -86,7 +86,7 @@ def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
     names = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
     is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
     settings = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
-    if len(settings) > 1 and not is_open and names.isdisjoint(settings):
+    if settings and not is_open and names.isdisjoint(settings) and (len(settings) > 1 or not names):
         raise InvalidInput(
             f"{key}._target_", node["_target_"], f"it takes none of the keys of {key} ({', '.join(settings)})"
         )

@@ -29,8 +29,12 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
     """
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     text = str(error)
+    if nameless := [override for override in overrides if re.match(r"[~+]*(=|$)", override)]:
+        return f"{nameless[0]!r} is not possible: it names no setting; {HELP}."
     if isinstance(error, MissingConfigException):
         return _no_such_choice(error, conf)
+    if isinstance(error, OverrideParseException) and re.fullmatch(r"[\w./]+", error.override):
+        return f"{error.override} is not possible: a setting is written key=value, and this has no =."
     if isinstance(error, OverrideParseException):
         rule = f"it cannot be read as key=value ({_first_line(text)}); quote special characters: 'key=\"value\"'"
         return f"{error.override} is not possible: {rule}."
@@ -44,6 +48,8 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
         (r"Ambiguous value for argument '(?P<override>.*)'", lambda it: _sweep(it, overrides, conf)),
         (r"Sweep parameters '(?P<override>.*)' requires --multirun", lambda it: _sweep(it, overrides, conf)),
         (r"Multiple values for (?P<override>[^\s.]*)", _there_already),
+        (r"^(?P<override>\S*) appears more than once in the final defaults list", _there_already),
+        (r"Could not override '(?P<override>\S*@\S*)'", _no_package),
         (r"An item is already at '(?P<override>.*?)'", _there_already),
         (r"Error merging override (?P<override>.*)", lambda it: _not_merged(it, error)),
         (r"Interpolation key '(?P<override>.*?)' not found", lambda it: _needed(it, error, overrides)),
@@ -136,6 +142,10 @@ def _sweep(override: str, overrides: list[str], conf: Path) -> str:
 
 def _there_already(key: str) -> str:
     return f"+{key}=... is not possible: {key} is there already; leave out the +."
+
+
+def _no_package(key: str) -> str:
+    return f"{key}=... is not possible: there is no {key}; write {key.partition('@')[0]}=..."
 
 
 def _not_merged(override: str, error: Exception) -> str:

@@ -184,6 +184,8 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
     conf, arguments = os.environ.get(GUARDED), sys.argv[1:] if arguments is None else arguments
     if isinstance(error, InvalidInput) and conf and (author := set_by(error.key, arguments, Path(conf))):
         return str(InvalidInput(error.key, error.value, f"{error.rule}; {author} sets it"))
+    if isinstance(error, InvalidInput) and error.value is None and f"~{error.key}" in arguments:
+        return f"~{error.key} is not possible: {error.rule}."
     if isinstance(error, InvalidInput | RunFailure):
         return str(error)
     if conf and (said := complaint(error, arguments, Path(conf))):

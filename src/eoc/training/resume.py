@@ -84,6 +84,8 @@ def opened(file: Path) -> Resumed:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is then refused
         content = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise TypeError("it is no dictionary")
     own = content["eoc"]
     optimizer = content["optimizer_states"][0]  # without which momentum would begin anew
     for known, wanted in (
@@ -122,6 +124,8 @@ def read_checkpoint(
         return error
 
     file = Path(path)
+    if file.is_dir():
+        raise refuse("it is a folder; give a run's checkpoints/last.ckpt")
     if not file.is_file():
         raise refuse("there is no such file; give a run's checkpoints/last.ckpt")
     try:

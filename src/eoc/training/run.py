@@ -93,7 +93,7 @@ def run(config: DictConfig) -> float:
             if leads() and (value := _value_there(config, folder, own)) is not None:
                 return value  # another process ended it while this one waited for the folder
             return _train(config, resolved, folder, own, start)
-    except InvalidInput:
+    except (InvalidInput, MemoryError, RuntimeError):  # a setting, what a download or a device says
         if leads() and new and not in_sweep():
             withdraw(folder)
         raise

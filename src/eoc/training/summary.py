@@ -15,6 +15,7 @@ from typing import Any
 from eoc.training.callbacks.recorder import Recorder
 from eoc.training.module import EdgeOfChaosModule
 
+SHARPNESS = ("sharpness", "lr_x_sharpness")
 PACKAGES = ("eoc", "torch", "pytorch-lightning", "hydra-core", "wandb", "numpy")
 
 
@@ -24,7 +25,8 @@ def summarize(
     """Collect a run's outcome as plain values: status, last known and best metrics, and what made them.
 
     A run that was ended before ``trainer.max_steps``, but not by divergence, is ``stopped``.
-    The last rate and its product with λ are those of the last update; losses, λ and features those after it.
+    The last rate and its product with λ are those of the last update; losses, λ and features those after it. λ need
+    not be measured there: ``measured_at`` has the t of the last one.
     """
     divergence = module.divergence
     made_all = module.trainer.global_step >= module.trainer.max_steps
@@ -34,6 +36,7 @@ def summarize(
         "steps": module.trainer.global_step,
         "final": recorder.last,
         "best": recorder.best,
+        "measured_at": {name: recorder.known_at[name] for name in SHARPNESS if name in recorder.known_at},
         "stability_limit": module.limit,
         "unconverged_probes": recorder.unconverged,
         "parameters": sum(weight.numel() for weight in module.network.weights),
@@ -59,15 +62,16 @@ def table(summary: dict[str, Any], folder: Path) -> str:
         value = final.get(name)
         return "not measured" if value is None else format(value, form)
 
-    limit, last = f"edge of stability: {summary['stability_limit']:g}", "where it was measured last"
-    known = final.get("lr_x_sharpness") is not None
+    limit, steps, at = f"edge of stability: {summary['stability_limit']:g}", summary["steps"], summary["measured_at"]
+    old = f" (at step {at['sharpness']})" if at.get("sharpness", steps) < steps else ""
+    older = f"at step {at['lr_x_sharpness']}; " if at.get("lr_x_sharpness", steps) < steps - 1 else ""
     rows = [
         ("status", _status(summary)),
         ("steps", f"{summary['steps']} in {summary['wall_seconds']:.1f} s, {summary['parameters']:,} parameters"),
         ("train loss, accuracy", f"{number('train/loss')}, {number('train/accuracy', '.4f')}"),
         ("test loss, accuracy", f"{number('test/loss')}, {number('test/accuracy', '.4f')}"),
-        ("sharpness λ", number("sharpness") + ("" if final.get("sharpness") is None else f" ({last})")),
-        ("learning rate × λ", f"{number('lr_x_sharpness')} ({last}; {limit})" if known else f"not measured ({limit})"),
+        ("sharpness λ", number("sharpness") + old),
+        ("learning rate × λ", f"{number('lr_x_sharpness')} ({older}{limit})"),
         ("results", str(folder)),
     ]
     if summary["unconverged_probes"]:

@@ -34,6 +34,7 @@ class Recorder(StepCallback):
     def __init__(self, every: int = 1) -> None:
         self.every = integer("every", every, minimum=1)
         self.last: dict[str, float] = {}  # the last known value of every metric
+        self.known_at: dict[str, int] = {}  # the step of each
         self.best: dict[str, dict[str, float]] = {}
         self.unconverged = 0
         self._thinned: list[tuple[int, dict[str, float | Tensor]]] = []  # rows that were not logged, not read yet
@@ -73,11 +74,12 @@ class Recorder(StepCallback):
     def state_dict(self) -> dict[str, Any]:
         """Return the last and the best values so far."""
         self._read()
-        return {"last": self.last, "best": self.best, "unconverged": self.unconverged}
+        return {"last": self.last, "known_at": self.known_at, "best": self.best, "unconverged": self.unconverged}
 
     def take_back(self, module: EdgeOfChaosModule, state: dict[str, Any]) -> None:  # noqa: ARG002
         """Take them back."""
         self.last = {name: float(value) for name, value in state["last"].items()}
+        self.known_at = {name: int(step) for name, step in state.get("known_at", {}).items()}  # older ones have none
         self.best = {
             name: {"value": float(known["value"]), "step": int(known["step"])} for name, known in state["best"].items()
         }
@@ -92,6 +94,7 @@ class Recorder(StepCallback):
 
     def _remember(self, step: int, row: dict[str, float]) -> None:
         self.last.update(row)
+        self.known_at.update(dict.fromkeys(row, step))
         for name, better in BEST.items():
             value = row.get(name, math.nan)
             known = self.best.get(name)
