@@ -150,11 +150,7 @@ def build_module(config: DictConfig, dataset: Dataset | None = None) -> EdgeOfCh
 def build_callbacks(config: DictConfig) -> list[Callback]:
     """Build the config's callbacks, with the recorder behind those that measure (checkpoints come last of all)."""
     nodes = config.get("callbacks") or {}
-    callbacks = [_made(f"callbacks.{name}", node, Callback) for name, node in nodes.items() if node is not None]
-    for name, callback in zip((name for name in nodes if nodes[name] is not None), callbacks, strict=True):
-        if isinstance(callback, ModelCheckpoint) and nodes[name].get(_INTERVAL) is not None:
-            rule = "Lightning reads it in a loop of its own alone; give every_n_train_steps"
-            raise InvalidInput(f"callbacks.{name}.{_INTERVAL}", _plain(nodes[name][_INTERVAL]), rule)
+    callbacks = [_callback(f"callbacks.{name}", node) for name, node in nodes.items() if node is not None]
     measuring = [callback for callback in callbacks if isinstance(callback, Measurement)]
     others = [callback for callback in callbacks if not isinstance(callback, Measurement)]
     every = integer("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), minimum=1)
@@ -229,6 +225,14 @@ def _alone_in_sweep(trainer: Trainer) -> Trainer:
 def _is_launched() -> bool:
     """Whether something beside this process starts those of the other nodes; Lightning would wait for them for ever."""
     return SLURMEnvironment.detect() or TorchElasticEnvironment.detect() or "NODE_RANK" in os.environ
+
+
+def _callback(key: str, node: Any) -> Callback:
+    callback = _made(key, node, Callback)
+    if isinstance(callback, ModelCheckpoint) and node.get(_INTERVAL) is not None:  # it would never save, and not say so
+        rule = "Lightning reads it in a loop of its own alone; give every_n_train_steps"
+        raise InvalidInput(f"{key}.{_INTERVAL}", _plain(node[_INTERVAL]), rule)
+    return callback
 
 
 def _made(key: str, node: Any, kind: type) -> Any:
