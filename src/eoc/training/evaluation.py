@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from pytorch_lightning.strategies import Strategy
 from torch import Tensor, nn
 
 from eoc.data import Dataset
@@ -40,3 +41,24 @@ def evaluated(
 def accuracy_of(share: Tensor, loss: Tensor) -> Tensor:
     """Return the share of examples whose largest output is the right one; NaN where the loss, and so an output, is."""
     return share.where(loss == loss, math.nan)  # one operation less than isnan
+
+
+def over_ranks(
+    strategy: Strategy, world_size: int, examples: int, loss: Tensor, accuracy: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return the loss weighted so that the mean over ranks is that over examples; with it these means, detached.
+
+    Args:
+        strategy: Lightning's, of the ranks.
+        world_size: number of ranks.
+        examples: this rank's.
+        loss: this rank's, mean over its examples.
+        accuracy: this rank's.
+    """
+    if world_size == 1:
+        return loss, (loss.detach(), accuracy)
+    total = strategy.reduce(torch.tensor(float(examples), device=loss.device), reduce_op="sum")
+    share = examples * world_size / total
+    loss = loss * share
+    means = strategy.reduce(torch.stack([loss.detach().double(), accuracy * share]), reduce_op="mean")
+    return loss, (means[0], means[1])

@@ -20,7 +20,7 @@ from eoc.dynamics.update_cosines import UpdateCosines, UpdateGeometry
 from eoc.errors import under
 from eoc.model import MLP
 from eoc.schedule import Schedule, stability_limit
-from eoc.training.evaluation import accuracy_of, evaluated
+from eoc.training.evaluation import accuracy_of, evaluated, over_ranks
 from eoc.training.optimizer import LayerwiseSGD
 from eoc.training.probe import CurvatureProbe, complain
 from eoc.training.random_state import random_state, restore_random_state
@@ -215,23 +215,12 @@ class EdgeOfChaosModule(LightningModule):
             self.schedule.tell(self.step, cosine=self.geometry.cosines("cumulative")[0].item())
 
     def _measured_loss(self, inputs: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
-        """Loss of the batch; under data parallelism weighted so that the mean over ranks is the mean over examples."""
+        """Loss of the batch, to be differentiated; loss and accuracy are written down."""
         outputs = self.network(inputs)
         loss = self.loss(outputs, targets)
         accuracy = accuracy_of((outputs.detach().argmax(dim=1) == labels).mean(dtype=torch.float64), loss.detach())
-        if self.trainer.world_size > 1:
-            share = (
-                len(inputs)
-                * self.trainer.world_size
-                / self.trainer.strategy.reduce(torch.tensor(float(len(inputs)), device=loss.device), reduce_op="sum")
-            )
-            loss = loss * share
-            reduced = self.trainer.strategy.reduce(
-                torch.stack([loss.detach().double(), accuracy * share]), reduce_op="mean"
-            )
-            self.metrics["train/loss"], self.metrics["train/accuracy"] = reduced[0], reduced[1]
-        else:
-            self.metrics["train/loss"], self.metrics["train/accuracy"] = loss.detach(), accuracy
+        loss, known = over_ranks(self.trainer.strategy, self.trainer.world_size, len(inputs), loss, accuracy)
+        self.metrics["train/loss"], self.metrics["train/accuracy"] = known
         return loss
 
     # -- checkpoints: plain numbers and tensors only, so that they load with weights_only=True ----------------------
