@@ -116,7 +116,8 @@ def test_the_title_of_a_run_on_all_data_says_so(run: Run, tmp_path: Path, drawn:
 def test_many_layers_are_in_the_order_of_depth(tmp_path: Path, drawn: list[Figure]) -> None:
     names = [f"features/preactivation_change/layer_{k}" for k in range(12, 0, -1)]
     draw_summary(write(tmp_path, f"step,{','.join(names)}\n0{',0.5' * 12}\n"), dots_per_inch=20)
-    assert list(labelled(drawn[0].axes[FEATURES])) == [*(f"preactivations h_{k}" for k in range(1, 12)), "outputs h_12"]
+    hidden = [f"preactivations h_{k}" for k in (1, 3, 5, 8, 10)]
+    assert list(labelled(drawn[0].axes[FEATURES])) == [*hidden, "outputs h_12"]
     assert drawn[0].get_suptitle() == tmp_path.name  # there is no config
 
 
@@ -195,6 +196,35 @@ def test_a_loss_that_hardly_moves_has_labels_that_fit(tmp_path: Path, drawn: lis
     assert len(within) > 2
     assert len({label.get_text() for label in within}) == len(within)
     assert min(label.get_window_extent().x0 for label in within) > 0
+
+
+def test_a_deep_network_names_some_of_its_layers(tmp_path: Path, drawn: list[Figure]) -> None:
+    names = [f"features/preactivation_change/layer_{k}" for k in range(1, 31)] + ["features/kernel_change"]
+    rows = [",".join(["step,sharpness", *names]), ",".join(["0,1.0", *["0"] * 31]), ",".join(["1,0.0", *["1"] * 31])]
+    draw_summary(write(tmp_path, "\n".join(rows) + "\n"), dots_per_inch=20)
+    (figure,) = drawn
+    axis = figure.axes[FEATURES]
+    assert len(axis.lines) == 31
+    hidden = [f"preactivations h_{k}" for k in (1, 7, 13, 18, 24)]
+    assert list(labelled(axis)) == [*hidden, "outputs h_30", "1 − CKA, last hidden layer"]
+    FigureCanvasAgg(figure).draw()
+    legend = axis.get_legend()
+    assert legend is not None
+    assert axis.transData.transform((0.0, 1.0))[1] < legend.get_window_extent().y0  # no curve lies below it
+    assert list(labelled(figure.axes[SHARPNESS]))[0] == "λ (not shown where it is not positive)"
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(1e25, "log"), (99.0, "linear"), (1e-16, "linear"), (0.0, "linear")])
+def test_features_of_any_size_can_be_read(tmp_path: Path, drawn: list[Figure], largest: float, scale: str) -> None:
+    name = "features/preactivation_change/layer_1"
+    draw_summary(write(tmp_path, f"step,train/loss,{name}\n0,1.0,0\n1,0.5,{largest}\n"), dots_per_inch=20)
+    (figure,) = drawn
+    axis = figure.axes[FEATURES]
+    FigureCanvasAgg(figure).draw()
+    assert axis.get_yscale() == scale
+    assert axis.get_ylim()[1] >= max(largest, 1e-9)
+    assert axis.yaxis.get_offset_text().get_text() == ""  # which would stand in the title
+    assert min(label.get_window_extent().x0 for label in axis.get_yticklabels()) > figure.axes[LOSS].bbox.x1
 
 
 def test_a_loss_that_falls_by_half_is_on_a_logarithmic_axis(tmp_path: Path, drawn: list[Figure]) -> None:

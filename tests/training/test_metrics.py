@@ -342,6 +342,9 @@ def test_the_table_says_what_was_not_measured_and_no_more_of_it(tmp_path: Path) 
     said = table(run.summary, run.folder).splitlines()
     assert "sharpness λ           not measured" in said
     assert "learning rate × λ     not measured (edge of stability: 2)" in said
+    run = trained(tmp_path / "apart", "callbacks=none", "schedule=constant", "schedule.rate=1e20")
+    ends = [f"{part}/{what}" for part in ("train", "test") for what in ("loss", "accuracy")]
+    assert {name: run.summary["final"][name] for name in ends} == dict.fromkeys(ends)  # all undefined, none left out
     run = trained(tmp_path / "with", "callbacks=none", "schedule=geometric")
     said = table(run.summary, run.folder).splitlines()
     value = f"sharpness λ           {run.summary['final']['sharpness']:.4g}"

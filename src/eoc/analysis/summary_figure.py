@@ -20,6 +20,9 @@ MARGINS = {"left": 0.08, "right": 0.985, "bottom": 0.075, "top": 0.895, "wspace"
 WIDE = 120  # letters of a title that fit the figure's width
 NARROW = 1.5  # ratio of largest to smallest loss up to which its axis is linear
 FLAT = 1e-3  # share of the loss that its axis spans at least
+MOST = 6  # layers with a name in the legend
+HUGE = 100.0  # relative change of features above which its axis is logarithmic
+ROUNDING = 1e-9  # change of features that its axis spans at least
 Columns = Mapping[str, NDArray[np.float64]]
 
 
@@ -74,7 +77,7 @@ def _loss(axis: Axes, columns: Columns) -> None:
         label = f"{name} (final accuracy {final[0]:.3f})" if np.isfinite(final).any() else name
         _plot(axis, columns, f"{name}/loss", color=colour, label=label)
     _legend(axis)
-    values = np.concatenate([np.empty(0), *(np.asarray(line.get_ydata(), dtype=float) for line in axis.lines)])
+    values = _values(axis)
     if len(values) and 0.0 < values.max() <= NARROW * values.min():  # where a logarithmic axis has long labels
         axis.set_yscale("linear")
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.5g}"))
@@ -85,7 +88,8 @@ def _loss(axis: Axes, columns: Columns) -> None:
 
 def _sharpness(axis: Axes, columns: Columns, limit: float) -> None:
     axis.set(title="Sharpness λ in the learning-rate metric", yscale="log")
-    _plot(axis, columns, "sharpness", color=BLUE, label="λ")
+    hidden = (_known(columns, "sharpness")[1] <= 0.0).any()
+    _plot(axis, columns, "sharpness", color=BLUE, label="λ (not shown where it is not positive)" if hidden else "λ")
     steps, rates = _known(columns, "lr")
     for factor, colour, meaning in ((1, RED, " (edge of stability)"), (2, PURPLE, "")):
         label = f"{factor * limit:g}/η{meaning}"
@@ -106,12 +110,21 @@ def _cosines(axis: Axes, columns: Columns) -> None:
 def _features(axis: Axes, columns: Columns) -> None:
     axis.set(title="Feature change ‖h(t) − h(0)‖/‖h(0)‖ on a probe batch")
     layers = _by_layer(columns, "features/preactivation_change")
-    for name, colour in layers:
+    named = np.linspace(0, len(layers) - 1, min(len(layers), MOST)).round()  # the colours tell where the others are
+    for index, (name, colour) in enumerate(layers):
         what = "outputs" if _layer(name) == _depth(columns) else "preactivations"
-        _plot(axis, columns, name, color=colour, label=f"{what} h_{_layer(name)}")
+        _plot(axis, columns, name, color=colour, label=f"{what} h_{_layer(name)}" if index in named else None)
     _plot(axis, columns, "features/kernel_change", color="black", linestyle="--", label="1 − CKA, last hidden layer")
-    low, high = axis.get_ylim()
-    axis.set_ylim(low, high + 0.08 * (high - low) * (1 + len(layers) // 2))  # room for the legend
+    values, legend = _values(axis), 0.03 + 0.068 * (1 + min(len(layers), MOST) // 2)  # its share of the axis
+    room = legend / (1.0 - legend)
+    if len(values) and values.max() > HUGE:
+        axis.set_yscale("log")
+        low = min(values[values > 0.0].min(), values.max() / HUGE)
+        axis.set_ylim(low, values.max() * (values.max() / low) ** room)
+    else:
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, max(high + room * (high - low), ROUNDING))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
     _legend(axis, loc="upper left", ncols=2)
 
 
@@ -120,6 +133,11 @@ def _plot(axis: Axes, columns: Columns, name: str, **style: object) -> None:
     if len(values):
         style = {"marker": "."} | style if len(values) == 1 else style  # of which there is no line
         axis.plot(steps, values, **style)  # type: ignore[arg-type]
+
+
+def _values(axis: Axes) -> NDArray[np.float64]:
+    """All that is drawn."""
+    return np.concatenate([np.empty(0), *(np.asarray(line.get_ydata(), dtype=float) for line in axis.lines)])
 
 
 def _known(columns: Columns, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -197,7 +197,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
 
 def quiet() -> None:
     """Silence what Lightning says to those who write loops, not to those who run them."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*`IterableDataset` has `__len__` defined.*",

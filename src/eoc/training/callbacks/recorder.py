@@ -66,7 +66,8 @@ class Recorder(StepCallback):
             module.diverge(f"the training loss is {loss}")
         row = self._log(module)
         if module.divergence is not None:  # what is undefined at its end is not what it was at its start
-            lost = [name for name in self.last if name.startswith(ALWAYS) and name not in row]
+            known = {*self.last, "train/accuracy", "test/accuracy"}
+            lost = [name for name in known if name.startswith(ALWAYS) and name not in row]
             self.last.update(dict.fromkeys(lost, math.nan))
         module.metrics.clear()
         self.seconds = time.perf_counter() - self._start
