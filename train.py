@@ -16,6 +16,12 @@ try:
     from eoc.training.door import at_the_door
     from eoc.training.memory import set_apart
     from eoc.training.run import run
+except ModuleNotFoundError as error:
+    remedy = (
+        "make setup installs what is needed into .venv; then run .venv/bin/python train.py, or activate .venv first"
+    )
+    print(f"error: there is no module {error.name} in this Python ({sys.executable}): {remedy}.", file=sys.stderr)
+    sys.exit(2)
 except KeyboardInterrupt:  # later ones are the door's
     print("interrupted", file=sys.stderr)
     sys.exit(130)

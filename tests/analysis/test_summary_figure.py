@@ -211,7 +211,7 @@ def test_a_deep_network_names_some_of_its_layers(tmp_path: Path, drawn: list[Fig
     legend = axis.get_legend()
     assert legend is not None
     assert axis.transData.transform((0.0, 1.0))[1] < legend.get_window_extent().y0  # no curve lies below it
-    assert list(labelled(figure.axes[SHARPNESS]))[0] == "λ (not shown where it is not positive)"
+    assert next(iter(labelled(figure.axes[SHARPNESS]))) == "λ (not shown where it is not positive)"
 
 
 @pytest.mark.parametrize(("largest", "scale"), [(1e25, "log"), (99.0, "linear"), (1e-16, "linear"), (0.0, "linear")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import pickle
 import re
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,8 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("experiment=nosuch", f"experiment=nosuch is not possible: it must be one of {choices('experiment')}"),
         ("experiment=null", f"experiment=null is not possible: it must be one of {choices('experiment')}"),
         ("schedule=[constant,warmup]", "schedule=[constant,warmup] is not possible: it takes one choice; a sweep over"),
+        ("--resolve", "The flag --resolve says how the config is shown: put --cfg job beside it."),
+        ("+paths.foo=abc", "paths.foo=abc is not possible: there is no key paths.foo; paths has root, data, runs, run"),
         ("--foo", "The command line cannot be read, unrecognized arguments: --foo: settings are key=value"),
         ("--info=foo", "invalid choice: 'foo'"),
         ("model=5", "model=5 is not possible: it must be one of mup"),
@@ -215,6 +219,9 @@ VALUES = [
     ({"model.richness": 1e-300}, "model.richness", "the learning rates' factor would be 0, which float32 does not"),
     ({"model.activation": "foo"}, "model.activation", "it must be relu, abs, leaky_relu, or two numbers [a, b]"),
     ({"model.activation": [0, 0]}, "model.activation", "not both zero"),
+    ({"model.activation": [1e300, 1e300]}, "model.activation", "from 1e-20 to 1e20"),
+    ({"model.activation": [1e-200, 1e-200]}, "model.activation", "from 1e-20 to 1e20"),
+    ({"curvature.tolerance": 1}, "curvature.tolerance", "it must be a finite number above 0 and below 1"),
     ({"model.activation": [1]}, "model.activation", "two numbers [a, b]"),
     ({"model.activation": ["a", "b"]}, "model.activation", "two numbers [a, b]"),
     ({"model.readout_init": "foo"}, "model.readout_init", "it must be one of normal, zero"),
@@ -628,15 +635,79 @@ def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
         ("CurvatureCallback", {}),
         ("FeaturesCallback", {"initial": 3}),
         ("UpdateCosinesCallback", {"initial": [], "last": []}),
+        (
+            "state_dict",
+            {f"network.weights.{k}": torch.full(s, math.nan) for k, s in enumerate([(4, 64), (16, 4), (10, 16)])},
+        ),
+        ("folder", -7),
+        ("pytorch-lightning_version", "foo"),
+        ("lr_schedulers", None),
+        ("loops", {"fit_loop": None}),
     ],
 )
 def test_a_checkpoint_with_a_state_that_has_no_meaning(settings, checkpoint, part, value):
     content = torch.load(checkpoint, weights_only=True)
-    states = content["eoc"] if part in content["eoc"] else content["callbacks"]
-    assert part in states
+    states = next(each for each in (content["eoc"], content["callbacks"], content) if part in each)
     states[part] = value
     torch.save(content, checkpoint)
     with pytest.raises(InvalidInput, match=r"ckpt_path=.*last\.ckpt is not possible: it is damaged"):
+        run_room.run(settings("trainer.max_steps=9", folder="second", ckpt_path=checkpoint))
+    assert not {path.name for path in (checkpoint.parents[2] / "second").iterdir()} & {METRICS, SETTINGS, SUMMARY}
+
+
+@pytest.mark.parametrize("part", ["vectors", "values"])
+def test_a_checkpoint_whose_curvature_is_not_finite(settings, checkpoint, part):
+    content = torch.load(checkpoint, weights_only=True)
+    content["eoc"]["probe"]["tracker"][part][0].fill_(math.nan)
+    torch.save(content, checkpoint)
+    with pytest.raises(InvalidInput, match=r"ckpt_path=.* it is damaged"):
+        run_room.run(settings("trainer.max_steps=9", folder="second", ckpt_path=checkpoint))
+
+
+@pytest.mark.parametrize("change", ["empty", "shape", "nan"])
+def test_a_checkpoint_whose_momentum_is_damaged(settings, change):
+    config = settings("optimizer=momentum", "schedule=constant", folder="first")
+    run_room.run(config)
+    checkpoint = Path(config.paths.run) / CHECKPOINT
+    content = torch.load(checkpoint, weights_only=True)
+    state = content["optimizer_states"][0]["state"]
+    if change == "empty":
+        state.clear()
+    elif change == "shape":
+        state[1]["momentum_buffer"] = torch.zeros(3)
+    else:
+        state[1]["momentum_buffer"][0, 0] = math.nan
+    torch.save(content, checkpoint)
+    again = settings(
+        "optimizer=momentum", "schedule=constant", "trainer.max_steps=9", folder="second", ckpt_path=checkpoint
+    )
+    with pytest.raises(InvalidInput, match=r"ckpt_path=.* it is damaged"):
+        run_room.run(again)
+
+
+@pytest.mark.parametrize("name", ["initial_sharpness", "current_rate", "first_rate", "told_step"])
+@pytest.mark.parametrize("value", ["foo", -2.0])
+def test_a_checkpoint_whose_feedback_is_damaged(settings, name, value):
+    config = settings("schedule=alignment", folder="first")
+    run_room.run(config)
+    checkpoint = Path(config.paths.run) / CHECKPOINT
+    content = torch.load(checkpoint, weights_only=True)
+    content["eoc"]["schedule"][name] = value
+    torch.save(content, checkpoint)
+    with pytest.raises(InvalidInput, match=r"ckpt_path=.* it is damaged"):
+        run_room.run(settings("schedule=alignment", "trainer.max_steps=9", folder="second", ckpt_path=checkpoint))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_checkpoint_with_a_flipped_bit(settings, checkpoint, share):
+    content = bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda each: each.file_size)
+    place = largest.header_offset + 30 + len(largest.filename) + 64 + int(share * (largest.file_size - 64))
+    content[place] ^= 64
+    checkpoint.write_bytes(content)
+    torch.load(checkpoint, weights_only=True)  # which sees nothing
+    with pytest.raises(InvalidInput, match=r"ckpt_path=.* it is damaged"):
         run_room.run(settings("trainer.max_steps=9", folder="second", ckpt_path=checkpoint))
 
 
@@ -718,7 +789,7 @@ def test_a_checkpoint_without_what_a_callback_needs(settings):
     config = settings("~callbacks.features", folder="first")
     run_room.run(config)
     path = Path(config.paths.run) / CHECKPOINT
-    with pytest.raises(InvalidInput, match="it was made without FeaturesCallback") as refusal:
+    with pytest.raises(InvalidInput, match=r"it was made without features.*: ~callbacks\.features") as refusal:
         run_room.run(settings("trainer.max_steps=6", ckpt_path=path))
     assert refusal.value.key == "ckpt_path"
     run_room.run(settings("trainer.max_steps=6", "~callbacks.features", "~callbacks.curvature", ckpt_path=path))
@@ -882,6 +953,15 @@ def test_the_processes_of_a_run_answer_in_one_sentence_too(refused, monkeypatch)
 def test_of_several_processes_the_first_speaks(program, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert program("model.depth=1") == (2, "", "")
+
+
+def test_a_python_without_the_packages_names_make_setup():
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "train.py")], capture_output=True, text=True, env={}, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: there is no module hydra in this Python ({sys.executable}): make setup")
+    assert done.stderr.count("\n") == 1
 
 
 def test_memory_that_runs_out(refused, tmp_path):

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from eoc.errors import InvalidInput, real
 
-NONZERO = "two numbers [a, b], not both zero, for φ(s) = a·s + b·|s|"
+SIZES = 1e-20, 1e20  # of √(a² + b²), far from where numbers end
+NONZERO = "two numbers [a, b], not both zero, for φ(s) = a·s + b·|s|, with √(a² + b²) from 1e-20 to 1e20"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Activation:
         b: coefficient of the absolute value, dimensionless.
 
     Raises:
-        InvalidInput: if both are zero, or one is not finite.
+        InvalidInput: if both are zero, or √(a² + b²) is not from 1e-20 to 1e20.
 
     Source: the companion paper arXiv:2501.14724 (the family), arXiv:2502.13110 (the EOC).
     """
@@ -33,7 +34,7 @@ class Activation:
     b: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.a) and math.isfinite(self.b) and (self.a or self.b)):
+        if not SIZES[0] <= math.hypot(self.a, self.b) <= SIZES[1]:
             raise InvalidInput("activation", [self.a, self.b], f"it must be {NONZERO}")
 
     @property
@@ -86,6 +87,6 @@ def parse_activation(choice: str | Sequence[float] | Activation) -> Activation:
     if isinstance(choice, str) or not isinstance(choice, Sequence) or len(choice) != 2:
         raise InvalidInput("activation", choice, rule)
     try:
-        return Activation(*(real("activation", coefficient) for coefficient in choice))
+        return Activation(*(real("activation", each) for each in choice))
     except InvalidInput as error:
         raise InvalidInput("activation", list(choice), rule) from error

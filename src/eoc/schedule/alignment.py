@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from eoc.errors import InvalidInput, real
+from eoc.errors import InvalidInput, integer, real
 from eoc.schedule.base import Scaled, already_told, not_told
 from eoc.schedule.bounds import bounds, clip
 
@@ -111,6 +111,7 @@ class Alignment(Scaled):
             raise InvalidInput("unit", self.unit, f"the present rate of the run is in the unit {unit}; keep it")
         super()._restore(measured)
         # A run that goes on with another rate is scaled by as much.
-        factor = self.base_rate / measured.get("first_rate", self.base_rate)
-        self._current = clip(factor * measured["current_rate"], self.min_rate, self.max_rate)
-        self._told_step = measured["told_step"]
+        first = real("state.first_rate", measured.get("first_rate", self.base_rate), above=0.0)
+        current = real("state.current_rate", measured["current_rate"], minimum=0.0)
+        self._current = clip(self.base_rate / first * current, self.min_rate, self.max_rate)
+        self._told_step = integer("state.told_step", measured["told_step"], minimum=-1)

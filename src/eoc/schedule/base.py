@@ -168,7 +168,8 @@ class Scaled(Schedule):
         return {"initial_sharpness": self._initial_sharpness, "unit": self.unit}
 
     def _restore(self, measured: dict[str, Any]) -> None:
-        self._initial_sharpness = measured["initial_sharpness"]
+        initial = measured["initial_sharpness"]
+        self._initial_sharpness = None if initial is None else real("state.initial_sharpness", initial, above=0.0)
         if self.unit == "inverse_sharpness" and self._initial_sharpness is None and measured.get("unit") == "absolute":
             rule = "the run began with rates in absolute units, without measuring λ_0; keep absolute"
             raise InvalidInput("unit", self.unit, rule)

@@ -17,7 +17,8 @@ GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "tra
 OPTIONAL = ("callbacks", "logger")  # groups that a run may be without
 SINGLE = ("seed", "ckpt_path", "objective", "name", "sweep")
 # Groups without a _target_ that would know its keys.
-PLAIN = {"loss": ["name"], "optimizer": ["momentum"], "sweep": ["resume"]}
+PATHS = ["root", "data", "runs", "run", "checkpoints", "wandb"]
+PLAIN = {"loss": ["name"], "optimizer": ["momentum"], "sweep": ["resume"], "paths": PATHS}
 
 
 def check_folder(path: str, key: str = "hydra.run.dir") -> None:

@@ -158,7 +158,10 @@ def _check_flags(arguments: list[str]) -> None:
         raise RunFailure(f"The command line cannot be read, {message}: {rule}.")
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse would print its usage
-    rerun = parser.parse_args(arguments).experimental_rerun
+    given = parser.parse_args(arguments)
+    if given.resolve and not given.cfg and not given.help:
+        raise RunFailure("The flag --resolve says how the config is shown: put --cfg job beside it.")
+    rerun = given.experimental_rerun
     if rerun is not None and not (Path(rerun).is_file() and Path(rerun).suffix == ".pickle"):
         raise InvalidInput("--experimental-rerun", rerun, "it must be the config.pickle that a run has left")
 

@@ -50,7 +50,17 @@ class LayerwiseSGD(torch.optim.SGD):
                 weight.grad = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the buffers back; β is that of this run, whatever it was."""
+        """Take the buffers back; β is that of this run, whatever it was.
+
+        Raises:
+            ValueError: if there is none for a weight that had one, it does not fit it, or it is not finite.
+        """
+        shapes = [weight.shape for group in self.param_groups for weight in group["params"]]
+        if any(group["momentum"] for group in state_dict["param_groups"]):
+            buffers = [state_dict["state"].get(index, {}).get("momentum_buffer") for index in range(len(shapes))]
+            for buffer, shape in zip(buffers, shapes, strict=True):
+                if buffer is None or buffer.shape != shape or not buffer.isfinite().all():
+                    raise ValueError("momentum_buffer")
         own = [group["momentum"] for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, momentum in zip(self.param_groups, own, strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +15,14 @@ import torch
 from pytorch_lightning import Callback
 from torch import nn
 
-from eoc.errors import InvalidInput
+from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.run_folder import METRICS
 
 STATE = {"schedule", "probe", "cosines", "random", "settings", "loggers"}  # what the module adds to a checkpoint
 LIGHTNINGS = {"loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}  # what Lightning goes on from
 DAMAGED = "it is damaged or not a checkpoint of this program"
 LOOPS = {"fit_loop"}
+RECORDER = "Recorder"  # which no config has
 OPTIMIZERS = {"state", "param_groups"}
 RANDOM = {"torch", "cuda", "numpy", "python"}
 
@@ -81,6 +84,9 @@ class Resumed:
 
 def opened(file: Path) -> Resumed:
     """Read a checkpoint; one that is damaged or of another program raises whatever its reader trips over."""
+    with zipfile.ZipFile(file) as archive:
+        if (torn := archive.testzip()) is not None:  # PyTorch does not look at the checksums
+            raise ValueError(torn)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is then refused
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -97,15 +103,20 @@ def opened(file: Path) -> Resumed:
     ):
         if not known.keys() >= wanted:
             raise KeyError(*(wanted - known.keys()))
-    shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
+    weights = content["state_dict"]
+    if not all(tensor.isfinite().all() for tensor in weights.values()):  # which are never kept
+        raise ValueError("state_dict")
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     settings = own["settings"]
     _rule(settings)  # which is asked for later
     step = int(content["global_step"])
     states = content["callbacks"]
-    if not all(states.values()):  # Lightning keeps no empty one, and would give none back
+    if not all(states.values()) or RECORDER not in states:  # Lightning keeps no empty one, and would give none back
         raise KeyError("callbacks")
-    callbacks, places = set(states), (own.get("folder", ""), own.get("rows", ""))
-    return Resumed(file.absolute(), step, settings, own["loggers"], shapes, callbacks, *places)
+    places = own.get("folder", ""), own.get("rows", "")
+    if not all(isinstance(place, str) for place in places):
+        raise TypeError("folder")
+    return Resumed(file.absolute(), step, settings, own["loggers"], shapes, set(states), *places)
 
 
 def read_checkpoint(
@@ -147,11 +158,28 @@ def read_checkpoint(
         if "state_dict" in vars(type(callback)) and callback.state_key not in resumed.callbacks
     ]
     if lacking:
-        names = ", ".join(type(callback).__name__ for callback in lacking)
-        raise refuse(f"it was made without {names}, whose reference values are not known; remove it with ~callbacks.…")
+        names = [
+            re.sub(r"(?<!^)(?=[A-Z])", "_", type(each).__name__.removesuffix("Callback")).lower() for each in lacking
+        ]
+        removed = " ".join(f"~callbacks.{name}" for name in names)
+        rule = f"it was made without {', '.join(names)}, whose reference values are not known"
+        raise refuse(f"{rule}; remove what it is without: {removed}")
     if resumed.step >= max_steps:
         raise refuse(f"it has already done {resumed.step} steps; give a trainer.max_steps above that, not {max_steps}")
     return resumed
+
+
+@contextmanager
+def continuing(path: object, began: Callable[[], bool]) -> Iterator[None]:
+    """Say of a checkpoint that it is damaged where something falls over it before the run goes on."""
+    try:
+        yield
+    except (InvalidInput, RunFailure, torch.OutOfMemoryError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        if path is None or began() or "DefaultCPUAllocator" in str(error):
+            raise
+        raise InvalidInput("ckpt_path", path, DAMAGED) from error
 
 
 @contextmanager

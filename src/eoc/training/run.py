@@ -49,7 +49,7 @@ from eoc.training.past import (
     was_here,
     withdraw,
 )
-from eoc.training.resume import read_checkpoint
+from eoc.training.resume import continuing, read_checkpoint
 from eoc.training.summary import line, summarize, table
 from eoc.training.threads import few_threads
 
@@ -148,12 +148,11 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     if elsewhere and elsewhere not in (own_rows, resumed and resumed.rows) and (rows / METRICS).exists():
         rule = "the rows of another run lie there; choose another folder, or leave it out"
         raise InvalidInput("logger.csv.folder", elsewhere, rule)
+    first_rows = not (rows / METRICS).exists()
     if resumed is not None:
         branches = resumed.branches(folder, settings, in_sweep=in_sweep())
-        if trainer.is_global_zero:
-            print(f"Going on from step {resumed.step} of {resumed.path}", flush=True)
-            for change in resumed.changes(settings):
-                print(f"  changed since: {change}", flush=True)
+        own_folder.greeting = [f"Going on from step {resumed.step} of {resumed.path}"]
+        own_folder.greeting += [f"  changed since: {change}" for change in resumed.changes(settings)]
         past = Past(resumed.rows_folder(folder if its_own else None), resumed.step)
         for logger in loggers if trainer.is_global_zero else ():
             if isinstance(logger, CSVLog):
@@ -170,7 +169,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
     try:
         size = len(module.dataset.train_inputs), sum(w.numel() for w in module.network.parameters())
         try:
-            with few_threads(*size) if trainer.strategy.root_device.type == "cpu" else nullcontext():
+            few = few_threads(*size) if trainer.strategy.root_device.type == "cpu" else nullcontext()
+            with few, continuing(checkpoint, lambda: own_folder.began):
                 trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as ended:  # Lightning's answer to Ctrl-C (code 1) and to SIGTERM (code 0)
             if in_queue():
@@ -191,6 +191,8 @@ def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str,
         for logger in loggers:
             if isinstance(logger, WandbLog):
                 logger.finish(exit_code=int(failed))
+        if first_rows and not own_folder.began and leads():
+            (rows / METRICS).unlink(missing_ok=True)
     value = value_of(summary, config.objective)
     return value if math.isfinite(value) else math.inf
 

@@ -54,7 +54,7 @@ class CurvatureTracker:
         caution: float = 0.0,
     ) -> None:
         self.k = integer("k", k, minimum=1)
-        self.tolerance = real("tolerance", tolerance, above=0)
+        self.tolerance = real("tolerance", tolerance, above=0, below=1)
         self.guards = integer("guards", guards, minimum=0)
         self.max_products = integer("max_products", max_products, minimum=k + guards)
         self.capacity = integer("capacity", capacity, minimum=0)
@@ -155,10 +155,15 @@ class CurvatureTracker:
             raise InvalidInput("state", sorted(state), f"a curvature state holds exactly {', '.join(sorted(entries))}")
         pairs = list(zip(state["vectors"], state["values"], strict=False))
         fitting = len(state["vectors"]) == len(state["values"]) <= 2 and all(
-            v.ndim == 2 and w.ndim == 1 and len(v) == len(w) for v, w in pairs
+            v.ndim == 2
+            and w.ndim == 1
+            and len(v) == len(w)
+            and bool(v.isfinite().all() & w.isfinite().all().to(v.device))
+            for v, w in pairs
         )
         if not fitting:
-            raise InvalidInput("state", "curvature", "it needs at most two blocks of vectors, each with its values")
+            rule = "it needs at most two blocks of finite vectors, each with its values"
+            raise InvalidInput("state", "curvature", rule)
         self._generator.set_state(state["generator"].cpu())
         self._lag = integer("state.lag", state["lag"], minimum=1, maximum=2)
         self._memories = [SpectralMemory(v.clone(), w.cpu().clone()) for v, w in pairs]

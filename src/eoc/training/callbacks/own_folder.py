@@ -24,11 +24,16 @@ class OwnFolder(Callback):
         self.folder, self.identity, self.resolved = folder, identity, resolved
         self.kept = folder / CHECKPOINT  # where the run keeps its own
         self.source: Path | str | None = None  # the checkpoint from which the run goes on
+        self.greeting: list[str] = []  # what is said when it does
+        self.began = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Take over: all callbacks are ready, and a checkpoint has been read."""
+        self.began = True
         if not leads():
             return
+        for line in self.greeting:
+            print(line, flush=True)
         if self.source is None or Path(self.source).resolve() != self.kept.resolve():
             self.kept.unlink(missing_ok=True)
         begin(self.folder, self.identity, self.resolved)
