@@ -1047,11 +1047,24 @@ def test_what_is_wrong_with_an_experiments_sweep_is_said_and_not_that_it_is_one(
     assert refused("model=foo", "model.width=16,32").startswith("model=foo is not possible: it must be one of ")
 
 
-def test_no_processes_run_no_job(refused, tmp_path):
+@pytest.mark.parametrize("number", [0, -5])
+def test_no_processes_run_no_job(refused, tmp_path, number):
     folder = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    assert refused("-m", folder, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "seed=0,1") == (
-        "hydra.launcher.n_jobs=0 is not possible: it must be an integer of at least 1, or -1 for one process a core."
+    assert refused("-m", folder, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={number}", "seed=0,1") == (
+        f"hydra.launcher.n_jobs={number} is not possible: it must be an integer of at least 1, or -1 for one process a "
+        "core."
     )
+
+
+def test_a_sweep_without_jobs_is_none(refused, tmp_path):
+    said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=range(0)")
+    assert said == "The sweep has no jobs: a list or a range on the command line is empty."
+
+
+def test_jobs_that_are_refused_are_not_called_left(program, tmp_path):
+    code, out, err = program("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "model=nup,foo")
+    assert (code, err.splitlines()[-1]) == (2, "error: 1 of 2 jobs were refused, as the report says of each.")
+    assert "failed    model=foo: model=foo is not possible: it must be one of mup" in out
 
 
 # -- the program itself ----------------------------------------------------------------------------------------------

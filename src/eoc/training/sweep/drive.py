@@ -35,6 +35,8 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
     Raises:
         RunFailure: if a job failed or is missing.
     """
+    if not jobs:
+        raise RunFailure("The sweep has no jobs: a list or a range on the command line is empty.")
     own, twins = _apart(jobs, folder)
     before = {job.number for job in own if resume and is_finished(job)}
     busy = [job for job in own if job.folder is not None and is_claimed(job.folder)]
@@ -57,6 +59,8 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
         outcomes = {job.number: outcome(job) for job in own}
         print(report(own, outcomes, before, twins, folder, planning), flush=True)
     unfinished = [each for each in outcomes.values() if each.status not in WITH_RESULT]
+    if unfinished and resume and sum(job.refusal is not None for job in own) == len(unfinished):
+        raise RunFailure(f"{len(unfinished)} of {len(own)} jobs were refused, as the report says of each.")
     if unfinished:
         more = f"; {FAILED} in their folders says more, and" if any(map(has_failure, own)) else " yet;"
         raise RunFailure(

@@ -50,7 +50,7 @@ def _jobs_at_once(key: str, value: Any) -> None:
 
 
 def _processes(key: str, value: Any) -> None:
-    if integer(key, value) == 0:
+    if integer(key, value) < -1 or value == 0:
         raise InvalidInput(key, value, "it must be an integer of at least 1, or -1 for one process a core")
 
 
