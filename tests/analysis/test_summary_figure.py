@@ -214,7 +214,9 @@ def test_a_deep_network_names_some_of_its_layers(tmp_path: Path, drawn: list[Fig
     assert next(iter(labelled(figure.axes[SHARPNESS]))) == "λ (not shown where it is not positive)"
 
 
-@pytest.mark.parametrize(("largest", "scale"), [(1e25, "log"), (99.0, "linear"), (1e-16, "linear"), (0.0, "linear")])
+@pytest.mark.parametrize(
+    ("largest", "scale"), [(1e300, "log"), (1e25, "log"), (99.0, "linear"), (1e-16, "linear"), (0.0, "linear")]
+)
 def test_features_of_any_size_can_be_read(tmp_path: Path, drawn: list[Figure], largest: float, scale: str) -> None:
     name = "features/preactivation_change/layer_1"
     draw_summary(write(tmp_path, f"step,train/loss,{name}\n0,1.0,0\n1,0.5,{largest}\n"), dots_per_inch=20)

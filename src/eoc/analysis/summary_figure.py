@@ -120,7 +120,7 @@ def _features(axis: Axes, columns: Columns) -> None:
     if len(values) and values.max() > HUGE:
         axis.set_yscale("log")
         low = min(values[values > 0.0].min(), values.max() / HUGE)
-        axis.set_ylim(low, values.max() * (values.max() / low) ** room)
+        axis.set_ylim(low, min(values.max() * (values.max() / low) ** room, np.finfo(float).max))
     else:
         low, high = axis.get_ylim()
         axis.set_ylim(low, max(high + room * (high - low), ROUNDING))

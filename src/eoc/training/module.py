@@ -24,9 +24,7 @@ from eoc.training.evaluation import accuracy_of, evaluated, over_ranks
 from eoc.training.optimizer import LayerwiseSGD
 from eoc.training.probe import CurvatureProbe, complain
 from eoc.training.random_state import random_state, restore_random_state
-from eoc.training.resume import restoring
-
-STEPS = "epoch_loop.manual_optimization.optim_step_progress"  # where Lightning counts a loop's steps
+from eoc.training.resume import counted, restoring
 
 
 @dataclass(frozen=True)
@@ -238,9 +236,7 @@ class EdgeOfChaosModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take all of it back."""
-        self.first_step = step = int(checkpoint["global_step"])
-        steps = {"ready": step, "completed": step}  # which a checkpoint of an older version counts elsewhere
-        checkpoint["loops"]["fit_loop"][STEPS] = {"total": steps, "current": dict(steps)}
+        self.first_step = counted(checkpoint)
         state = checkpoint["eoc"]
         with restoring(self.trainer.ckpt_path, "schedule"):
             self.schedule.load_state_dict(state["schedule"])
