@@ -44,11 +44,19 @@ def test_integer_accepts(value):
     assert type(result) is int
 
 
-@pytest.mark.parametrize("value", [1, 11, 2.0, 2.5, "2", None, True, float("nan")])
+@pytest.mark.parametrize("value", [1, 11, 2.5, "2", None, True, float("nan"), float("inf"), 1e300])
 def test_integer_refuses(value):
     said = sentence(lambda: integer("n", value, minimum=2, maximum=10))
     shown = "null" if value is None else "true" if value is True else value
     assert said == f"n={shown} is not possible: it must be an integer of at least 2 and of at most 10."
+
+
+def test_an_integer_that_was_read_as_a_real_is_written_out():
+    said = sentence(lambda: integer("n", 1e9, minimum=2))
+    assert said == (
+        "n=1000000000.0 is not possible: it must be an integer of at least 2, written without point or exponent: "
+        "1000000000."
+    )
 
 
 def test_bounds_are_shown_in_full():

@@ -50,6 +50,8 @@ def integer(key: str, value: object, minimum: int | None = None, maximum: int | 
     """Return ``value`` as an int within [minimum, maximum], or raise `InvalidInput`."""
     rule = "it must be an integer" + _range(minimum, maximum)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            rule += f", written without point or exponent: {int(value)}"
         raise InvalidInput(key, value, rule)
     number = int(value)
     if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):

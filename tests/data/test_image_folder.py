@@ -163,6 +163,12 @@ def test_classes_that_differ_or_are_empty_or_single(tree):
     assert refused(root / "one", "it has one class, only: at least two") == "root"
 
 
+def test_an_image_that_is_too_large_for_pillow_is_not_called_damaged(tree, monkeypatch):
+    root, _ = tree
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9)  # 4 × 5 pixels are more than twice as many
+    assert refused(root, r"\.png has more than 18 pixels, which Pillow does not open: make it smaller") == "root"
+
+
 def test_files_that_are_not_images(tree):
     root, _ = tree
     victim = root / "test" / "b" / "1.png"

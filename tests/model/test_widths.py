@@ -49,7 +49,7 @@ def test_the_last_layer_may_be_as_wide_as_the_limit():
     ("arguments", "complaint"),
     [
         ((1, 8, 0.0), "depth=1 is not possible: it must be an integer of at least 2."),
-        ((2.0, 8, 0.0), "depth=2.0 is not possible: it must be an integer of at least 2."),
+        ((2.0, 8, 0.0), "depth=2.0 is not possible: it must be an integer of at least 2, written without point or"),
         ((True, 8, 0.0), "depth=true is not possible: it must be an integer of at least 2."),
         (("3", 8, 0.0), "depth=3 is not possible: it must be an integer of at least 2."),
         ((3, 0, 0.0), "width=0 is not possible: it must be an integer of at least 1."),

@@ -23,7 +23,9 @@ from urllib.error import URLError
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
@@ -32,6 +34,7 @@ from eoc.analysis.table import run_folders
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SETTINGS, SUMMARY, read_metrics
+from eoc.training.complaints import complaint
 from eoc.training.door import GUARDED, TRACEBACKS
 from support import CONF, before_the_door, called, composed, trained
 
@@ -143,6 +146,7 @@ CALLBACKS = "checkpoint, curvature, divergence, evaluation, features, progress, 
         ("~seed", "~seed is not possible: it must be given."),
         ("~optimizer.momentum", "~optimizer.momentum is not possible: it must be a finite number of at least 0"),
         ("model.depth=3,5", "put -m in front (python train.py -m model.depth=3,5); a list is written [a,b]."),
+        ("hydra.run.dir=null", "hydra.run.dir=null is not possible: it cannot be null."),
         ("hydra.job.chdir=banana", "hydra.job.chdir=banana is not possible: Value 'banana'"),
         (
             "hydra.sweeper.grids=[{seed: range(6)}]",
@@ -227,10 +231,13 @@ VALUES = [
     ({"model.readout_init": "foo"}, "model.readout_init", "it must be one of normal, zero"),
     ({"model._target_": "banana"}, "model._target_", "there is no such class or function"),
     ({"model._target_": "os.system"}, "model._target_", "it takes none of the keys of model (parameterization, depth"),
+    ({"curvature.guards": 100000}, "curvature.guards", "max_products must be at least k + guards, 100001."),
+    ({"curvature.max_products": 1}, "curvature.max_products", "max_products must be at least k + guards, 2."),
+    ({"curvature.max_products": 0}, "curvature.max_products", "it must be an integer of at least 1."),
     (
         {"callbacks.curvature.k": 300},
         "curvature.max_products",
-        "it must be an integer of at least 301 where callbacks.curvature.k is 300.",
+        "max_products must be at least k + guards, 301 where callbacks.curvature.k is 300.",
     ),
     (
         {"callbacks.curvature.k": 75, "model.depth": 2, "model.width": 1},
@@ -289,8 +296,7 @@ VALUES = [
     ),
     ({"curvature.autocast": "bfloat16"}, "curvature.tolerance", "with autocast=bfloat16 it must be at least 0.01"),
     ({"curvature.examples": 31}, "curvature.examples", "the training part has 30 examples"),
-    ({"curvature.max_products": 1}, "curvature.max_products", "it must be an integer of at least 2"),
-    ({"curvature.max_products": 5}, "curvature.max_products", "it must be an integer of at least 6"),  # the top 5
+    ({"curvature.max_products": 5}, "curvature.max_products", "k + guards, 6 where callbacks.curvature.k is 5"),
     ({"curvature.seed": 10**30}, "curvature.seed", "of at most 9223372036854775807"),
     ({"seed": -1}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
     ({"seed": 2**32}, "seed", "it must be an integer of at least 0 and of at most 4294967295"),
@@ -533,7 +539,11 @@ def broken_cifar10(root: Path) -> None:
             "dataset.root={root} is not possible: {root}/MNIST/raw/train-images-idx3-ubyte is",
         ),
         ("cifar10", None, "CIFAR-10 is not complete in {root} and cannot be downloaded (Name or service not known)"),
-        ("cifar10", broken_cifar10, "CIFAR-10 is not complete in {root} and cannot be downloaded"),
+        (
+            "cifar10",
+            broken_cifar10,
+            "in {root} (data_batch_1 there is damaged or another file) and cannot be",
+        ),
         (
             "cifar10",
             damaged_archive,
@@ -815,6 +825,12 @@ def test_a_checkpoint_folder_that_cannot_be_written(refused, tmp_path):
         "choose another folder."
     )
     assert not (tmp_path / "run" / METRICS).exists()
+    assert refused("paths.checkpoints=/proc/foo") == (  # what the user wrote, not what reads it
+        "paths.checkpoints=/proc/foo is not possible: it cannot be written (No such file or directory); "
+        "choose another folder."
+    )
+    said = refused("paths.checkpoints=/proc/foo", "callbacks.checkpoint.folder=/proc/bar")
+    assert said.startswith("callbacks.checkpoint.folder=/proc/bar is not possible: ")
 
 
 def test_a_finished_run_is_left_as_it_is(program, tmp_path):
@@ -908,6 +924,16 @@ def test_the_experiment_is_named_that_sets_what_is_wrong(refused):
     own = refused("experiment=edge_of_stability", "schedule=geometric", "schedule.rate=2")
     assert "sets it" not in own
     assert "sets it" not in refused("experiment=edge_of_stability", "seed=-1")
+
+
+def test_a_search_over_a_key_that_is_not_there_is_named():
+    given = ["schedule=geometric"]
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ConfigCompositionException) as refusal:
+        compose("config", overrides=[*given, "schedule.rate=0.7"])  # as the sweeper adds it for a trial
+    said = complaint(refusal.value, given, CONF) or ""
+    assert said.startswith("schedule.rate=0.7 is not possible: there is no key schedule.rate; schedule has cooldown")
+    assert said.endswith("; hydra.sweeper.params searches it.")
+    assert "searches it" not in (complaint(refusal.value, [*given, "schedule.rate=0.7"], CONF) or "searches it")
 
 
 def test_the_mode_of_wandb(refused, monkeypatch):
@@ -1017,6 +1043,15 @@ def test_settings_of_a_sweeper_are_refused_before_any_job(refused, tmp_path, ove
     ("words", "said"),
     [
         (["curvature._partial_=false"], "curvature._partial_=false is not possible: it must be true."),
+        (
+            ["callbacks=[default,spectrum]", "callbacks.spectrum.draw._partial_=false"],
+            "callbacks.spectrum.draw._partial_=false is not possible: it must be true.",
+        ),
+        (
+            ["callbacks=[default,spectrum]", "callbacks.spectrum.dots_per_inch=1201"],
+            "callbacks.spectrum.dots_per_inch=1201 is not possible: it must be an integer of at least 1 and of at most "
+            "1200.",
+        ),
         (
             ["+callbacks.figure={_target_: eoc.training.callbacks.SummaryFigureCallback, folder: x, draw: 5}"],
             "callbacks.figure.draw=5 is not possible: it must be settings with a _target_ and _partial_: true, "

@@ -36,7 +36,16 @@ def data_folder(root: str | os.PathLike[str], *, must_exist: bool = False) -> Pa
     return path
 
 
-def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Sequence[str], remedy: str) -> None:
+def fetch(
+    name: str,
+    root: Path,
+    folder: Path,
+    filename: str,
+    md5: str,
+    urls: Sequence[str],
+    remedy: str,
+    damaged: Sequence[Path] = (),
+) -> None:
     """Unpack the archive ``folder/filename`` into ``folder``, downloading it if it is not there.
 
     Everything is prepared in a temporary folder beside the goal and moved when complete, so that an
@@ -50,6 +59,7 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
         md5: checksum of the archive.
         urls: of the archive, tried in turn.
         remedy: what to do without a network, in words that complete "connect to a network, ...".
+        damaged: unpacked files that are there and not what they should be, for messages.
 
     Raises:
         RunFailure: if the archive cannot be downloaded.
@@ -63,7 +73,9 @@ def fetch(name: str, root: Path, folder: Path, filename: str, md5: str, urls: Se
         with TemporaryDirectory(dir=folder, prefix=".incoming-") as staging, _quiet():
             archive = folder / filename
             if not check_integrity(archive, md5):
-                where = f"{root} ({filename} there is damaged or another file)" if archive.exists() else str(root)
+                wrong = [file.name for file in (*damaged, archive) if file.exists()]
+                what = "are damaged or other files" if len(wrong) > 1 else "is damaged or another file"
+                where = f"{root} ({', '.join(wrong)} there {what})" if wrong else str(root)
                 archive = Path(staging, filename)
                 _download(name, where, archive, md5, urls, remedy)
             unpacked = Path(staging, "unpacked")

@@ -149,6 +149,10 @@ class _Decoder:
                 with Image.open(file) as image:
                     deep = image.mode.startswith(("I", "F"))
                     converted = image.convert(self.mode)
+        except Image.DecompressionBombError as error:
+            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            rule = f"{file} has more than {limit} pixels, which Pillow does not open: make it smaller or delete it"
+            raise InvalidInput("root", str(self.root), rule) from error
         except Exception as error:  # Pillow's decoders raise whatever they trip over
             rule = f"{file} is not an image, is damaged or cannot be opened: replace or delete it"
             raise InvalidInput("root", str(self.root), rule) from error

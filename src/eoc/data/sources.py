@@ -133,10 +133,11 @@ def cifar10(
     expected = [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]
     folder = path / CIFAR10.base_folder
     with _reading(path, folder):
-        complete = all(check_integrity(folder / name, md5) for name, md5 in expected)
-    if not complete:
+        lacking = [folder / name for name, md5 in expected if not check_integrity(folder / name, md5)]
+        damaged = [file for file in lacking if file.exists()]
+    if lacking:
         remedy = f"put {CIFAR10.filename} from {CIFAR10.url} into {path}"
-        fetch("CIFAR-10", path, path, CIFAR10.filename, CIFAR10.tgz_md5, [CIFAR10.url], remedy)
+        fetch("CIFAR-10", path, path, CIFAR10.filename, CIFAR10.tgz_md5, [CIFAR10.url], remedy, damaged)
     with _reading(path, folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the pickles are older than the numpy that reads them
         loaded = [CIFAR10(str(path), train=is_train) for is_train in (True, False)]

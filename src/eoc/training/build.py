@@ -101,6 +101,8 @@ def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
     for each in parameters:
         required = each.default is each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
         if required and each.name not in settings and each.name not in arguments and not node.get("_partial_"):
+            if "_partial_" in node:
+                raise InvalidInput(f"{key}._partial_", _plain(node["_partial_"]), "it must be true")
             raise InvalidInput(f"{key}.{each.name}", None, "it must be given")
 
 

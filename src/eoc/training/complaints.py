@@ -74,6 +74,15 @@ def set_by(key: str, arguments: list[str], conf: Path) -> str | None:
     return f"experiment={given['experiment']}"
 
 
+def as_written(error: InvalidInput, arguments: list[str]) -> InvalidInput:
+    """Return a complaint about a place in the name of the ``paths.*`` on the command line that says it."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    for key, value in given.items():
+        if key.startswith("paths.") and error.key not in given and value and value == error.value:
+            return InvalidInput(key, error.value, error.rule)
+    return error
+
+
 def _no_such_choice(error: MissingConfigException, conf: Path) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = [str(option) for option in error.options or _choices(group, conf)]  # Hydra has none for a list
@@ -107,7 +116,10 @@ def _unknown_key(error: Exception, override: str, overrides: list[str], conf: Pa
         return str(InvalidInput(key, value, f"{missing} was removed, by ~{missing}; leave out one of the two"))
     if "." not in missing:
         known = sorted({*known, *(path.name for path in conf.iterdir() if path.is_dir())})
-    return str(InvalidInput(key, value, unknown(missing, value, known).rule))
+    rule = unknown(missing, value, known).rule
+    if not any(override.lstrip("+").startswith(f"{key}=") for override in overrides):
+        rule = f"{rule}; hydra.sweeper.params searches it"  # the only other who writes overrides
+    return str(InvalidInput(key, value, rule))
 
 
 def _nothing_to_remove(key: str, overrides: list[str], conf: Path) -> str:
@@ -167,7 +179,7 @@ def _needed(key: str, error: Exception, overrides: list[str]) -> str | None:
 def _reason(error: Exception) -> str:
     if "object_type=RangeSweep" in str(error.__cause__) or "object_type=ChoiceSweep" in str(error.__cause__):
         return 'a sweep inside [...] or {...} is written as a text, such as "0,1" or "range(6)"'
-    return _first_line(str(error.__cause__ or error))
+    return re.sub(r"field '.*' is not Optional", "it cannot be null", _first_line(str(error.__cause__ or error)))
 
 
 def _public(names: Iterable[object]) -> list[str]:

@@ -25,7 +25,7 @@ from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import FolderTaken
 from eoc.tracking.run_folder import FAILED, has_result
 from eoc.training.checks import check_folder
-from eoc.training.complaints import complaint, set_by
+from eoc.training.complaints import as_written, complaint, set_by
 from eoc.training.past import ToldToEnd, is_grid
 from eoc.training.sweep.settings import check_sweep, expect_our_launchers, worst
 
@@ -185,6 +185,8 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
         arguments: the command line that led to it; None for the program's own.
     """
     conf, arguments = os.environ.get(GUARDED), sys.argv[1:] if arguments is None else arguments
+    if isinstance(error, InvalidInput):
+        error = as_written(error, arguments)
     if isinstance(error, InvalidInput) and conf and (author := set_by(error.key, arguments, Path(conf))):
         return str(InvalidInput(error.key, error.value, f"{error.rule}; {author} sets it"))
     if isinstance(error, InvalidInput) and error.value is None and f"~{error.key}" in arguments:

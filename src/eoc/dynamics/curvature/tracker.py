@@ -56,7 +56,10 @@ class CurvatureTracker:
         self.k = integer("k", k, minimum=1)
         self.tolerance = real("tolerance", tolerance, above=0, below=1)
         self.guards = integer("guards", guards, minimum=0)
-        self.max_products = integer("max_products", max_products, minimum=k + guards)
+        self.max_products = integer("max_products", max_products, minimum=1)
+        if k + guards > max_products:
+            key, value = ("guards", guards) if guards > k else ("max_products", max_products)
+            raise InvalidInput(key, value, f"max_products must be at least k + guards, {k + guards}")
         self.capacity = integer("capacity", capacity, minimum=0)
         self.caution = real("caution", caution, minimum=0)
         self._generator = torch.Generator("cpu").manual_seed(integer("seed", seed, minimum=0))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
 
 
+MOST_DOTS = 1200  # per inch of a figure: that of the summary takes about a gigabyte to draw then
+
+
 class StepCallback(Callback):
     """A callback in this program's own words: `prepare`, then `before_step` and `after_step` at each t, then `at_end`.
 

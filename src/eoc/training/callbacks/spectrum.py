@@ -13,7 +13,7 @@ from eoc.data.subsets import LARGEST_SEED
 from eoc.dynamics.curvature import LayerCurvature, NonFiniteCurvature, spectral_density, trace
 from eoc.errors import integer, text, under
 from eoc.tracking.run_folder import write_spectrum
-from eoc.training.callbacks.base import Measurement, drawing, log_figure
+from eoc.training.callbacks.base import MOST_DOTS, Measurement, drawing, log_figure
 
 if TYPE_CHECKING:
     from eoc.training.module import EdgeOfChaosModule
@@ -55,7 +55,7 @@ class SpectrumCallback(Measurement):
         self.density_steps = integer("density_steps", density_steps, minimum=1)
         self.density_runs = integer("density_runs", density_runs, minimum=1)
         self.seed = integer("seed", seed, 0, LARGEST_SEED)
-        self.dots_per_inch = integer("dots_per_inch", dots_per_inch, minimum=1)
+        self.dots_per_inch = integer("dots_per_inch", dots_per_inch, 1, MOST_DOTS)
         self._probe: CurvatureProbe | None = None
         self._layers: LayerCurvature | None = None
         self._records: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eoc.errors import boolean, integer, text
 from eoc.tracking.csv_log import CSVLog
-from eoc.training.callbacks.base import StepCallback, drawing, log_figure, takes_images
+from eoc.training.callbacks.base import MOST_DOTS, StepCallback, drawing, log_figure, takes_images
 from eoc.training.past import in_sweep
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class SummaryFigureCallback(StepCallback):
     """
 
     def __init__(self, folder: str, draw: Callable[..., Path], dots_per_inch: int = 150, always: bool = False) -> None:
-        self.dots_per_inch = integer("dots_per_inch", dots_per_inch, minimum=1)
+        self.dots_per_inch = integer("dots_per_inch", dots_per_inch, 1, MOST_DOTS)
         self.always = boolean("always", always)
         self.folder, self.draw = Path(text("folder", folder)), drawing("draw", draw)
 
