@@ -19,6 +19,7 @@ from environment import environment
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
+from publication import publish
 from pytorch_lightning import LightningModule
 from torch.utils.data import DataLoader
 
@@ -27,6 +28,7 @@ from eoc.training.memory import keep_freed_memory, set_apart
 from eoc.training.run import quiet
 from eoc.training.threads import few_threads
 
+PAGE = "dashboards.md"
 RATE = 0.1
 
 
@@ -114,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--publish", action="store_true", help="write it into docs/ and beside this file as well")
     parser.add_argument("overrides", nargs="*", help="of the config, such as model.depth=9 or trainer=gpu")
     arguments = parser.parse_args()
     quiet()
@@ -147,12 +150,20 @@ def main() -> None:
         "overrides": arguments.overrides,
         **where,
     }
-    print(
-        f"one step: {result['program_ms']:.2f} ms here, {result['hand_written_ms']:.2f} ms by hand, "
-        f"{result['difference_ms']:+.2f} ms, ratio {result['ratio']:.2f}; "
-        f"Lightning's loop alone {result['lightnings_difference_ms']:+.2f} ms"
-    )
+    print(tables(result)["training_step"])
     print(json.dumps(result))
+    if arguments.publish:
+        publish(__file__, result, tables(result), PAGE)
+
+
+def tables(result: dict) -> dict[str, str]:
+    """As the page shows it, a line of code."""
+    line = (
+        f"    one step: {result['program_ms']:.2f} ms here, {result['hand_written_ms']:.2f} ms by hand; in pairs "
+        f"{result['difference_ms']:+.2f} ms, ratio {result['ratio']:.2f}, and Lightning's loop alone "
+        f"{result['lightnings_difference_ms']:+.2f} ms ({result['processor']})"
+    )
+    return {"training_step": line}
 
 
 if __name__ == "__main__":

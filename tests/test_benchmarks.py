@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("cold_start", "critical_sharpness", "logging_cost", "logging_waits", "missed_eigenvalues", "update_cosines")
+SCRIPTS = (
+    "cold_start",
+    "critical_sharpness",
+    "logging_cost",
+    "logging_waits",
+    "missed_eigenvalues",
+    "training_step",
+    "update_cosines",
+)
 ENGINE = {"results.json": "curvature.md", "results_gpu.json": "curvature_gpu.md"}
 
 

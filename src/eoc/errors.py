@@ -50,6 +50,7 @@ def integer(key: str, value: object, minimum: int | None = None, maximum: int | 
     """Return ``value`` as an int within [minimum, maximum], or raise `InvalidInput`."""
     rule = "it must be an integer" + _range(minimum, maximum)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        rule += _for_text(value)
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             rule += f", written without point or exponent: {int(value)}"
         raise InvalidInput(key, value, rule)
@@ -71,7 +72,7 @@ def real(
     """Return ``value`` as a finite float in [minimum, maximum] and (above, below), or raise `InvalidInput`."""
     rule = "it must be a finite number" + _range(minimum, maximum, above, below)
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise InvalidInput(key, value, rule)
+        raise InvalidInput(key, value, rule + _for_text(value))
     number = float(value)
     outside = (
         (minimum is not None and number < minimum)
@@ -142,6 +143,11 @@ def _as_written(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return value if isinstance(value, str) and value else repr(value)
+
+
+def _for_text(value: object) -> str:
+    """What to add where a number was written as a text, which shows no quotes."""
+    return ", and no text in quotes" if isinstance(value, str) and value.strip("+-").isdecimal() else ""
 
 
 def _range(minimum: float | None, maximum: float | None, above: float | None = None, below: float | None = None) -> str:

@@ -98,7 +98,7 @@ def test_the_edge_of_stability_and_the_title_say_what_was_run(run: Run, drawn: l
         "width 6·k$^{2}$",
         "relu",
         "Geometric schedule",
-        "kappa 2.5",
+        "κ = 2.5",
         "digits",
         "60 ex",
         "seed 0",
@@ -111,6 +111,29 @@ def test_the_title_of_a_run_on_all_data_says_so(run: Run, tmp_path: Path, drawn:
     (tmp_path / SETTINGS).write_text(settings.replace('"n_train": 60', '"n_train": null'))
     draw_summary(write(tmp_path, "step,train/loss\n0,1.0\n"), dots_per_inch=20)
     assert "digits, all examples" in drawn[0].get_suptitle()
+
+
+def test_the_figure_names_the_loss_and_what_is_not_usual(tmp_path: Path, drawn: list[Figure]) -> None:
+    trained(tmp_path / "plain", "callbacks.summary_figure.dots_per_inch=20", "schedule=constant")
+    assert "η = 1/λ₀" in drawn[0].get_suptitle()
+    assert drawn[0].axes[LOSS].get_title(loc="left") == "Loss, ½ squared error (mean over examples)"
+    odd = {
+        "ρ = 0.5": "model.richness=0.5",
+        "readout 0": "model.readout_init=zero",
+        "batches of 20": "dataset.batch_size=20",
+    }
+    odd |= {"every 2 steps": "schedule.interval=2", "by critical sharpness": "schedule.source=critical"}
+    for words, setting in odd.items():
+        assert words not in drawn[0].get_suptitle()
+        trained(tmp_path / words.replace(" ", ""), "callbacks.summary_figure.dots_per_inch=20", setting)
+        assert words in drawn[-1].get_suptitle()
+    loss = [
+        "loss=cross_entropy",
+        "schedule=cosine",
+        "schedule.total_steps=2",
+    ]  # whose rate ends at 0, without a warning
+    trained(tmp_path / "entropy", "callbacks.summary_figure.dots_per_inch=20", *loss)
+    assert drawn[-1].axes[LOSS].get_title(loc="left") == "Loss, cross-entropy in nats (mean over examples)"
 
 
 def test_many_layers_are_in_the_order_of_depth(tmp_path: Path, drawn: list[Figure]) -> None:

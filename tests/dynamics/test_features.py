@@ -102,6 +102,23 @@ def test_feature_change_of_scaled_weights(probe):
     assert kernel.item() == pytest.approx(0, abs=1e-12)
 
 
+def test_kernel_change_is_0_at_the_start_and_right_where_it_is_tiny():
+    """1 − cos δ of two kernels at an angle δ: there the difference from 1 would be all rounding."""
+    features = random(6, 9)
+    hidden = [features, random(6, 2, seed=1)]
+    change = FeatureChange(lambda: hidden, lambda h: h)
+    assert change.measure()[1].item() == 0.0
+    flat = features - features.mean(0)
+    flat_kernel = flat @ flat.T
+    hidden[0] = features * (1 + 1e-9 * torch.arange(9, dtype=torch.float64))
+    moved = hidden[0] - hidden[0].mean(0)
+    difference = moved @ moved.T - flat_kernel
+    along = (difference * flat_kernel).sum() / flat_kernel.square().sum()
+    across = (difference - along * flat_kernel).norm() / flat_kernel.norm()
+    assert change.measure()[1].item() == pytest.approx(across.square().item() / 2, rel=1e-4)
+    assert 0 < change.measure()[1].item() < 1e-16
+
+
 def test_kernel_change_looks_at_the_last_hidden_layer_behind_its_activation(probe):
     net, features = probe
     inputs = random(7, 5)

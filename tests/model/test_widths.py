@@ -51,7 +51,7 @@ def test_the_last_layer_may_be_as_wide_as_the_limit():
         ((1, 8, 0.0), "depth=1 is not possible: it must be an integer of at least 2."),
         ((2.0, 8, 0.0), "depth=2.0 is not possible: it must be an integer of at least 2, written without point or"),
         ((True, 8, 0.0), "depth=true is not possible: it must be an integer of at least 2."),
-        (("3", 8, 0.0), "depth=3 is not possible: it must be an integer of at least 2."),
+        (("3", 8, 0.0), "depth=3 is not possible: it must be an integer of at least 2, and no text in quotes."),
         ((3, 0, 0.0), "width=0 is not possible: it must be an integer of at least 1."),
         ((3, 8, -0.1), "growth=-0.1 is not possible: it must be a finite number of at least 0."),
         ((3, 8, math.inf), "growth=inf is not possible: it must be a finite number of at least 0."),

@@ -40,6 +40,7 @@ from support import CONF, before_the_door, called, composed, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("dataset.n_train=30", "dataset.n_test=20", "model.depth=3", "model.width=4", "trainer.max_steps=4")
+SHAPES = [(4, 64), (16, 4), (10, 16)]  # of its weights
 QUIET = (*SMALL, "logger=csv", "~callbacks.summary_figure")
 GROUPS = ("model", "dataset", "loss", "optimizer", "schedule", "curvature", "callbacks", "logger", "trainer", "paths")
 
@@ -200,6 +201,24 @@ def test_a_key_that_was_forced_in_is_unknown_all_the_same(refused, override):
     [
         ("+model.seed=1", "model.seed=1 is not possible: the program sets it itself; leave it out."),
         ("+trainer.logger=false", "trainer.logger=false is not possible: the program sets it itself; leave it out."),
+        ("+model._partial_=true", "model._partial_=true is not possible: leave it out."),
+        ("+model._recursive_=false", "model._recursive_=false is not possible: leave it out."),
+        ("+schedule._args_=[1]", "schedule._args_=[1] is not possible: leave it out."),
+        (
+            "+trainer.val_check_interval=0.1",
+            "trainer.val_check_interval=0.1 is not possible: the test part is looked at by callbacks.evaluation, "
+            "whole; leave it out.",
+        ),
+        ("+trainer.detect_anomaly=abc", "trainer.detect_anomaly=abc is not possible: it must be true or false."),
+        ("+trainer.deterministic=abc", "trainer.deterministic=abc is not possible: it must be true or false."),
+        (
+            "schedule._target_=builtins.dict",
+            "schedule._target_=builtins.dict is not possible: it does not say which keys it takes.",
+        ),
+        (
+            'model.depth="3"',
+            "model.depth=3 is not possible: it must be an integer of at least 2, and no text in quotes.",
+        ),
         ("+curvature.k=3", "curvature.k=3 is not possible: callbacks.curvature.k says how many; leave it out."),
     ],
 )
@@ -225,6 +244,16 @@ VALUES = [
     ({"model.activation": [0, 0]}, "model.activation", "not both zero"),
     ({"model.activation": [1e300, 1e300]}, "model.activation", "from 1e-20 to 1e20"),
     ({"model.activation": [1e-200, 1e-200]}, "model.activation", "from 1e-20 to 1e20"),
+    (
+        {"curvature.tolerance": 1e-6},
+        "curvature.tolerance",
+        "in float32 it must be at least 3.8e-06, the rounding of products.",
+    ),
+    (
+        {"curvature.tolerance": 1e-20, "trainer.precision": "64-true"},
+        "curvature.tolerance",
+        "in float64 it must be at least 7.1e-15, the rounding of products.",
+    ),
     ({"curvature.tolerance": 1}, "curvature.tolerance", "it must be a finite number above 0 and below 1"),
     ({"model.activation": [1]}, "model.activation", "two numbers [a, b]"),
     ({"model.activation": ["a", "b"]}, "model.activation", "two numbers [a, b]"),
@@ -647,8 +676,13 @@ def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
         ("UpdateCosinesCallback", {"initial": [], "last": []}),
         (
             "state_dict",
-            {f"network.weights.{k}": torch.full(s, math.nan) for k, s in enumerate([(4, 64), (16, 4), (10, 16)])},
+            {f"network.weights.{k}": torch.full(s, math.nan) for k, s in enumerate(SHAPES)},
         ),
+        *(
+            ("state_dict", {f"network.weights.{k}": torch.ones(s, dtype=kind) for k, s in enumerate(SHAPES)})
+            for kind in (torch.float16, torch.int64, torch.complex64)
+        ),
+        ("global_step", -5),
         ("folder", -7),
         ("pytorch-lightning_version", "foo"),
         ("lr_schedulers", None),
@@ -833,6 +867,23 @@ def test_a_checkpoint_folder_that_cannot_be_written(refused, tmp_path):
     assert said.startswith("callbacks.checkpoint.folder=/proc/bar is not possible: ")
 
 
+def test_a_figures_folder_that_cannot_be_written(settings, refused, tmp_path):
+    said = refused("callbacks=[default,spectrum]", "callbacks.spectrum.folder=/proc/x")
+    assert said.startswith("callbacks.spectrum.folder=/proc/x is not possible: it cannot be written (")
+    with pytest.raises(
+        InvalidInput, match=r"^callbacks\.summary_figure\.folder=/proc/x is not possible: it cannot be w"
+    ):
+        run_room.run(settings("callbacks.summary_figure.folder=/proc/x", small=(*SMALL, "logger=csv")))
+    assert not (tmp_path / "run" / METRICS).exists()
+
+
+def test_rows_that_no_logger_keeps_are_said_before_the_run(settings, tmp_path):
+    with pytest.warns(UserWarning, match="no logger keeps metrics.csv, which summary.png is drawn from") as said:
+        run_room.run(settings("~logger.csv", small=(*SMALL, "logger=csv")))
+    assert len(said) == 1
+    assert not (tmp_path / "run" / "summary.png").exists()
+
+
 def test_a_finished_run_is_left_as_it_is(program, tmp_path):
     code, out, _ = program("seed=3")
     assert (code, "completed" in out) == (0, True)
@@ -842,7 +893,7 @@ def test_a_finished_run_is_left_as_it_is(program, tmp_path):
     assert code == 2
     assert err == (
         f"error: hydra.run.dir={folder} is not possible: it holds a finished run; choose another folder, "
-        "or remove that one.\n"
+        "or remove that one; to make it longer, go on from its ckpt_path in another.\n"
     )
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -1132,7 +1183,7 @@ def test_an_interrupt_among_the_imports_is_one_word(tmp_path):
 
 def test_a_warning_is_one_line_that_speaks_of_the_run(tmp_path):
     small = ["dataset.n_train=30", "dataset.n_test=20", "trainer.max_steps=3", "logger=csv", "callbacks=curvature"]
-    with started(tmp_path, *small, "curvature.max_products=8", "curvature.tolerance=1e-6") as process:
+    with started(tmp_path, *small, "curvature.max_products=8", "curvature.tolerance=1e-5") as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     lines = err.splitlines()

@@ -22,7 +22,7 @@ OVERRIDES = [
     "model.width=6",
     "schedule=constant",
     "schedule.rate=0.5",
-    "curvature.tolerance=1e-6",
+    "curvature.tolerance=1e-5",
     "trainer.max_steps=10",
     "logger.wandb.mode=disabled",
 ]

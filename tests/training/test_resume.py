@@ -174,6 +174,30 @@ def test_a_checkpoint_that_counts_its_steps_as_older_versions_did(tmp_path: Path
     assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
 
 
+def test_the_seed_begins_all_random_states(tmp_path: Path) -> None:
+    """Nothing here draws from numpy's or Python's, a user's callback may."""
+    drawn = []
+    for folder, seed in (("one", 1), ("two", 1), ("three", 2)):
+        trained(tmp_path / folder, f"seed={seed}", "callbacks=none")
+        drawn.append((torch.rand(1).item(), float(np.random.rand()), random.random()))  # noqa: NPY002
+    assert drawn[0] == drawn[1]
+    assert not any(one == other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
+def test_precision_that_changed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = trained(tmp_path / "first", "trainer.max_steps=4")
+    checkpoint = first.folder / CHECKPOINT
+    trained(tmp_path / "second", ckpt_path=checkpoint)
+    assert "trainer.precision" not in capsys.readouterr().out
+    trained(tmp_path / "third", "trainer.precision=64-true", ckpt_path=checkpoint)
+    assert "changed since: trainer.precision: 32-true → 64-true" in capsys.readouterr().out
+    content = torch.load(checkpoint, weights_only=True)
+    del content["eoc"]["settings"]["trainer"]  # as older checkpoints have none
+    torch.save(content, checkpoint)
+    trained(tmp_path / "fourth", ckpt_path=checkpoint)
+    assert "trainer.precision" not in capsys.readouterr().out
+
+
 def test_the_random_states_come_back(tmp_path: Path) -> None:
     def drawing(drawn: dict[int, Any], stop: int = -1) -> Any:
         """Draw behind every step, as a user's callback may."""
@@ -189,14 +213,11 @@ def test_the_random_states_come_back(tmp_path: Path) -> None:
     whole: dict[int, Any] = {}
     trained(tmp_path / "whole", *overrides, then=drawing(whole))
     cut: dict[int, Any] = {}
-    np.random.seed(11)  # noqa: NPY002
     with pytest.raises(Crash):
         trained(tmp_path / "cut", *overrides, then=drawing(cut, stop=8))
     np.random.seed(12)  # noqa: NPY002
     trained(tmp_path / "cut", *overrides, ckpt_path=tmp_path / "cut" / CHECKPOINT, then=drawing(cut))
-    assert [torch_draw for torch_draw, _ in cut.values()] == [torch_draw for torch_draw, _ in whole.values()]
-    np.random.seed(11)  # noqa: NPY002
-    assert [numpy_draw for _, numpy_draw in cut.values()] == np.random.rand(12).tolist()  # noqa: NPY002
+    assert list(cut.values()) == list(whole.values())
 
 
 def test_pythons_random_numbers_are_kept_too() -> None:
@@ -464,7 +485,7 @@ def test_a_run_may_go_on_in_its_own_folder_with_other_settings(tmp_path: Path) -
 @pytest.mark.filterwarnings("ignore:.*not known to curvature.tolerance")
 def test_the_first_loss_and_the_count_of_loose_probes_come_back(tmp_path: Path) -> None:
     # A loss bound refers to the loss at θ_0, and what was counted before the cut counts in the end.
-    loose = [*STEADY, "curvature.max_products=6", "curvature.tolerance=1e-6"]
+    loose = [*STEADY, "curvature.max_products=6", "curvature.tolerance=1e-5"]
     whole = trained(tmp_path / "whole", *loose)
     with pytest.raises(Crash):
         trained(tmp_path / "run", *loose, then=crash_at(6))

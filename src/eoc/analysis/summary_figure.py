@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from eoc.analysis.style import BLUE, GREY, ORANGE, PURPLE, RED, figure_style, la
 from eoc.tracking.run_folder import FIGURE, Damaged, read_metrics, read_settings
 
 NAMES = {"nup": "νP", "mup": "μP", "mup_inverse_depth": "μP/depth", "ntp": "NTP", "sp": "SP"}
+LOSSES = {"mse": "Loss, ½ squared error", "cross_entropy": "Loss, cross-entropy in nats"}
 # Room for the ticks' labels. To measure them, as a constrained layout does, costs a job of a sweep as much as to draw.
 MARGINS = {"left": 0.08, "right": 0.985, "bottom": 0.075, "top": 0.895, "wspace": 0.17, "hspace": 0.17}
 WIDE = 120  # letters of a title that fit the figure's width
@@ -51,7 +53,8 @@ def draw_summary(
     with figure_style(), np.errstate(over="ignore"):  # of an axis beyond the largest number
         figure = Figure(figsize=(10.0, 6.6))
         axes = figure.subplots(2, 2, sharex=True, gridspec_kw=MARGINS)
-        _loss(axes[0, 0], columns)
+        config = _config(folder)
+        _loss(axes[0, 0], columns, LOSSES.get(config.get("loss", {}).get("name"), "Loss"))
         _sharpness(axes[0, 1], columns, limit)
         _cosines(axes[1, 0], columns)
         _features(axes[1, 1], columns)
@@ -59,7 +62,7 @@ def draw_summary(
             axis.set_xlabel("step t")
             axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
         marked = "" if diverged is None else f"DIVERGED at step {diverged}; "
-        title = figure.suptitle(_in_lines(marked + _title(folder)), fontsize=9.5, y=0.99)
+        title = figure.suptitle(_in_lines(marked + (_title(config) if config else folder.name)), fontsize=9.5, y=0.99)
         if diverged is not None:
             title.set_color(RED)
             for axis in axes.flat:
@@ -70,8 +73,8 @@ def draw_summary(
     return path
 
 
-def _loss(axis: Axes, columns: Columns) -> None:
-    axis.set(title="Loss (mean over examples)", yscale="log")
+def _loss(axis: Axes, columns: Columns, name: str) -> None:
+    axis.set(title=f"{name} (mean over examples)", yscale="log")
     for name, colour in (("train", BLUE), ("test", ORANGE)):
         final = columns.get(f"{name}/accuracy", np.empty(0))[-1:]
         label = f"{name} (final accuracy {final[0]:.3f})" if np.isfinite(final).any() else name
@@ -93,7 +96,8 @@ def _sharpness(axis: Axes, columns: Columns, limit: float) -> None:
     steps, rates = _known(columns, "lr")
     for factor, colour, meaning in ((1, RED, " (edge of stability)"), (2, PURPLE, "")):
         label = f"{factor * limit:g}/η{meaning}"
-        axis.plot(steps, factor * limit / rates, color=colour, linewidth=0.8, label=label)
+        with np.errstate(divide="ignore"):  # a rate that has decayed to 0
+            axis.plot(steps, factor * limit / rates, color=colour, linewidth=0.8, label=label)
     _legend(axis)
 
 
@@ -119,7 +123,7 @@ def _features(axis: Axes, columns: Columns) -> None:
     room = legend / (1.0 - legend)
     if len(values) and values.max() > HUGE:
         axis.set_yscale("log")
-        low = min(values[values > 0.0].min(), values.max() / HUGE)
+        low = min(values[values > ROUNDING].min(), values.max() / HUGE)
         axis.set_ylim(low, min(values.max() * (values.max() / low) ** room, np.finfo(float).max))
     else:
         low, high = axis.get_ylim()
@@ -162,9 +166,9 @@ def _depth(columns: Columns) -> int:
     return max((_layer(name) for name in columns if "/layer_" in name), default=0)
 
 
-def _legend(axis: Axes, **places: object) -> None:
+def _legend(axis: Axes, **places: Any) -> None:
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(**places)
+        axis.legend(frameon=True, framealpha=0.75, edgecolor="none", **places)  # legible over curves too
     else:
         axis.text(0.5, 0.56, "not measured", transform=axis.transAxes, ha="center", color=GREY)
 
@@ -179,24 +183,35 @@ def _in_lines(title: str) -> str:
     if len(title) <= WIDE or not breaks:
         return title
     middle = min(breaks, key=lambda place: abs(2 * place - len(title)))
-    return f"{title[: middle + 1]}\n{title[middle + 2 :]}"
+    return f"{title[:middle]}\n{title[middle + 2 :]}"
 
 
-def _title(folder: Path) -> str:
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = read_settings(folder)["config"]
+        return dict(read_settings(folder)["config"])
     except (FileNotFoundError, Damaged):
-        return folder.name
-    model, schedule = config["model"], config["schedule"]
-    rule = str(schedule["_target_"]).rpartition(".")[2]
-    knobs = ", ".join(f"{key} {schedule[key]}" for key in ("kappa", "rate", "unit") if key in schedule)
-    data = str(config["dataset"]["_target_"]).rpartition(".")[2]
-    # A key may be left out, for the class's own default.
-    phi = f", {model['activation']}" if "activation" in model else ""
-    if "n_train" in config["dataset"]:
-        count = config["dataset"]["n_train"]
-        data += f", {'all' if count is None else count} examples"
-    name = NAMES.get(model["parameterization"], model["parameterization"])
+        return {}
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    """Say what was run: always the main settings, the others where they are not the usual ones or left out."""
+    model, schedule, dataset = config["model"], config["schedule"], config["dataset"]
+    network = [NAMES.get(model["parameterization"], model["parameterization"])]
+    network += [f"{model['depth']} layers", f"width {_width(model)}"]
+    network += [str(model["activation"])] if "activation" in model else []
+    network += [f"ρ = {model['richness']:g}"] if model.get("richness", 1.0) != 1.0 else []
+    network += ["readout 0"] if model.get("readout_init") == "zero" else []
+    rule = [str(schedule["_target_"]).rpartition(".")[2] + " schedule"]
+    rule += [f"κ = {schedule['kappa']:g}"] if "kappa" in schedule else []
+    if "rate" in schedule:
+        rule += [f"η = {schedule['rate']:g}" + ("/λ₀" if schedule.get("unit") == "inverse_sharpness" else "")]
+    rule += ["by critical sharpness"] if schedule.get("source") == "critical" else []
+    rule += [f"every {schedule['interval']} steps"] if schedule.get("interval", 1) != 1 else []
     momentum = config.get("optimizer", {}).get("momentum", 0.0)
-    rule += f" schedule, {knobs}" + (f", momentum {momentum}" if momentum else "")
-    return f"{name}, {model['depth']} layers, width {_width(model)}{phi}; {rule}; {data}; seed {config['seed']}"
+    rule += [f"momentum {momentum}"] if momentum else []
+    data = [str(dataset["_target_"]).rpartition(".")[2]]
+    if "n_train" in dataset:
+        data += [f"{'all' if dataset['n_train'] is None else dataset['n_train']} examples"]
+    data += [f"batches of {dataset['batch_size']}"] if dataset.get("batch_size") else []
+    data += [f"targets {dataset['target']}"] if dataset.get("target", "one_hot") != "one_hot" else []
+    return "; ".join([*map(", ".join, (network, rule, data)), f"seed {config['seed']}"])

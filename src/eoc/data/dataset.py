@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eoc.data.preprocessing import TARGETS, encode, normalize
 from eoc.data.subsets import LARGEST_SEED, stratified
-from eoc.errors import InvalidInput, choice, integer, optional
+from eoc.errors import InvalidInput, RunFailure, choice, integer, optional
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +116,7 @@ class Selection:
 
         Raises:
             InvalidInput: if more is asked than there is, or fewer training examples than classes.
+            RunFailure: if all training examples are alike.
         """
         self.fits(name, classes, len(train.labels), len(test.labels))
         chosen = [
@@ -123,6 +124,8 @@ class Selection:
             for part, count in ((train, self.n_train), (test, self.n_test))
         ]
         train_inputs, test_inputs = normalize(*(part.pixels(positions) for part, positions in chosen))
+        if not train_inputs.any():
+            raise RunFailure(f"All training examples of {name} are alike: check the files in dataset.root.")
         train_labels, test_labels = (part.labels[positions].long() for part, positions in chosen)
         return Dataset(
             name=name,

@@ -65,10 +65,14 @@ class FeatureChange:
 
     @torch.no_grad()
     def measure(self) -> tuple[Float[Tensor, " layers"], Float[Tensor, ""]]:
-        """Return ‖h_k(t) − h_k(0)‖/‖h_k(0)‖ for k = 1 … l, and 1 − CKA of the last hidden layer with its start."""
+        """Return ‖h_k(t) − h_k(0)‖/‖h_k(0)‖ for k = 1 … l, and 1 − CKA of the last hidden layer with its start.
+
+        1 − CKA is taken as ½‖K(t)/‖K(t)‖ − K(0)/‖K(0)‖‖², where nothing cancels: 0 at the start, never below.
+        """
         now = self._preactivations()
         change = torch.stack([relative_change(h, h0) for h, h0 in zip(now, self._initial, strict=True)])
-        return change, 1.0 - _alignment(self._last_hidden_kernel(now), self._kernel)
+        moved = _of_norm_1(self._last_hidden_kernel(now)) - _of_norm_1(self._kernel)
+        return change, moved.square().sum() / 2
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first preactivations."""
@@ -89,6 +93,10 @@ def _centred_gram(features: Tensor) -> Tensor:
     units = features.flatten(1)
     centred = units.double() - units.mean(dim=0, dtype=torch.float64, keepdim=True)
     return centred @ centred.T
+
+
+def _of_norm_1(matrix: Tensor) -> Tensor:
+    return matrix / matrix.norm()
 
 
 def _alignment(first: Tensor, second: Tensor) -> Tensor:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
@@ -20,90 +15,29 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasti
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eoc.data import Dataset
-from eoc.errors import InvalidInput, RunFailure, boolean, choice, integer, real, under, unknown
+from eoc.errors import InvalidInput, RunFailure, boolean, choice, integer, real, under
 from eoc.model import LOSSES, MLP, cross_entropy
 from eoc.training.callbacks.base import Measurement
 from eoc.training.callbacks.recorder import Recorder
+from eoc.training.making import make, plain
 from eoc.training.module import EdgeOfChaosModule
 from eoc.training.past import in_sweep
 
 NOWHERE = ".lightning"  # a folder that is never made
+FLAGS = ("detect_anomaly", "inference_mode", "benchmark", "sync_batchnorm")
 _INTERVAL = "train_time_interval"
 _LENGTH = "trainer.max_steps sets the length of a run; leave it out"
+_TEST = "the test part is looked at by callbacks.evaluation, whole; leave it out"
 _CLIPPED = "an update is the learning rate times the gradient; leave it out"
 # Settings of Lightning's trainer under which a run would be another one than its config and its rows say.
 _NOT_HERE = {
     **dict.fromkeys(("fast_dev_run", "limit_train_batches", "overfit_batches", "max_time"), _LENGTH),
     **dict.fromkeys(("min_steps", "min_epochs"), _LENGTH),
     **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), _CLIPPED),
+    **dict.fromkeys(("val_check_interval", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), _TEST),
     "accumulate_grad_batches": "a step takes one batch, whose size is dataset.batch_size; leave it out",
     "barebones": "nothing of the run would be written; leave it out",
 }
-
-
-def make(key: str, node: Any, **arguments: Any) -> Any:
-    """Instantiate the config node ``key``; what it refuses is raised as `InvalidInput` with the key in front."""
-    _check_keys(key, node, arguments)
-    with under(key):
-        try:
-            return instantiate(node, **arguments)
-        except InstantiationException as error:
-            if "blocklisted" in str(error):
-                rule = "Hydra calls no such function; name a class, as in conf/"
-                raise InvalidInput(*_blamed(node, str(error)), rule) from error
-            cause = error.__cause__ or error  # Hydra's wrapping says nothing more
-        raise cause
-
-
-def _blamed(node: Any, error: str, prefix: str = "") -> tuple[str, str]:
-    """Return key and value of the target of which an error speaks, the deepest: Hydra makes the inner ones first."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and _blamed(value, error)[1] in error:
-            return _blamed(value, error, f"{prefix}{key}.")
-    return f"{prefix}_target_", str(node.get("_target_", None))
-
-
-@contextmanager
-def _quiet_hydra() -> Iterator[None]:
-    """Hydra prints an import's error before it raises it; what is raised is enough."""
-    log = logging.getLogger("hydra.utils")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
-def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
-    """Hold the keys of a node, and of those below it, against the parameters of what it names."""
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise InvalidInput(key, _plain(node), "it must be settings with a _target_, as in conf/")
-    try:
-        with _quiet_hydra():
-            parameters = signature(get_object(node["_target_"])).parameters.values()
-    except Exception as error:  # whatever an import of an unknown name runs into
-        raise InvalidInput(f"{key}._target_", node["_target_"], "there is no such class or function") from error
-    names = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
-    is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    settings = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
-    if settings and not is_open and names.isdisjoint(settings) and (len(settings) > 1 or not names):
-        raise InvalidInput(
-            f"{key}._target_", node["_target_"], f"it takes none of the keys of {key} ({', '.join(settings)})"
-        )
-    for name, value in settings.items():
-        if name in arguments:
-            raise InvalidInput(f"{key}.{name}", _plain(value), "the program sets it itself; leave it out")
-        if name not in names and not is_open:
-            here = [each for each in settings if each in names]
-            raise unknown(f"{key}.{name}", _plain(value), here, names - arguments.keys())
-        if isinstance(value, DictConfig) and "_target_" in value:
-            _check_keys(f"{key}.{name}", value, {})
-    for each in parameters:
-        required = each.default is each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-        if required and each.name not in settings and each.name not in arguments and not node.get("_partial_"):
-            if "_partial_" in node:
-                raise InvalidInput(f"{key}._partial_", _plain(node["_partial_"]), "it must be true")
-            raise InvalidInput(f"{key}.{each.name}", None, "it must be given")
 
 
 # Loaded last in this process: a sweep's jobs mostly share their data, which nothing writes to.
@@ -194,7 +128,7 @@ def _check_trainer(node: DictConfig) -> None:
     parameters = signature(Trainer).parameters
     for key, rule in _NOT_HERE.items():
         if node.get(key) not in (None, parameters[key].default):
-            raise InvalidInput(key, _plain(node[key]), rule)
+            raise InvalidInput(key, plain(node[key]), rule)
     choice("accelerator", node.get("accelerator"), ("auto", "cpu", "gpu", "cuda"))
     on_gpu = node.accelerator in ("gpu", "cuda")
     gpus = torch.cuda.device_count()
@@ -209,8 +143,10 @@ def _check_trainer(node: DictConfig) -> None:
         raise InvalidInput("num_nodes", nodes, "its processes must be started by srun or torchrun, on all of the nodes")
     choice("precision", node.get("precision"), ("32-true", "64-true"))
     integer("num_sanity_val_steps", node.get("num_sanity_val_steps", 0), minimum=-1)
-    for key in ("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"):
+    for key in ("enable_progress_bar", "enable_model_summary", "use_distributed_sampler", *FLAGS):
         boolean(key, node.get(key, False))
+    if node.get("deterministic") not in (None, "warn"):
+        boolean("deterministic", node.deterministic)
 
 
 def _alone_in_sweep(trainer: Trainer) -> Trainer:
@@ -233,7 +169,7 @@ def _callback(key: str, node: Any) -> Callback:
     callback = _made(key, node, Callback)
     if isinstance(callback, ModelCheckpoint) and node.get(_INTERVAL) is not None:  # it would never save, and not say so
         rule = "Lightning reads it in a loop of its own alone; give every_n_train_steps"
-        raise InvalidInput(f"{key}.{_INTERVAL}", _plain(node[_INTERVAL]), rule)
+        raise InvalidInput(f"{key}.{_INTERVAL}", plain(node[_INTERVAL]), rule)
     return callback
 
 
@@ -242,7 +178,3 @@ def _made(key: str, node: Any, kind: type) -> Any:
     if not isinstance(made, kind):
         raise InvalidInput(f"{key}._target_", node["_target_"], f"what it makes must be a {kind.__name__} of Lightning")
     return made
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
 from eoc.errors import InvalidInput, boolean, closest, integer, text, unknown
-from eoc.tracking.run_folder import has_result, make_writable
+from eoc.tracking.run_folder import CHECKPOINT, has_result, make_writable
 from eoc.training.callbacks.base import Measurement
 from eoc.training.module import EdgeOfChaosModule
 
@@ -26,7 +26,9 @@ def check_folder(path: str, key: str = "hydra.run.dir") -> None:
     folder = Path(text(key, path))
     make_writable(folder, key)
     if has_result(folder):
-        raise InvalidInput(key, str(folder), "it holds a finished run; choose another folder, or remove that one")
+        more = "; to make it longer, go on from its ckpt_path in another" if (folder / CHECKPOINT).exists() else ""
+        rule = f"it holds a finished run; choose another folder, or remove that one{more}"
+        raise InvalidInput(key, str(folder), rule)
 
 
 def check_settings(config: DictConfig) -> None:

@@ -23,6 +23,7 @@ from eoc.dynamics.curvature import (
 )
 from eoc.dynamics.curvature.arguments import Batch
 from eoc.dynamics.curvature.operator import finite
+from eoc.dynamics.curvature.search import ROUNDINGS
 from eoc.errors import InvalidInput, choice, integer, optional, real
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class CurvatureProbe:
     def check(self, module: EdgeOfChaosModule) -> None:
         """Refuse, before the first step, what data, precision or the number of processes do not allow."""
         self._operator(module, self.autocast or self.scout)
+        dtype = module.network.weights[0].dtype
+        if self.tracker.tolerance < (finest := ROUNDINGS * torch.finfo(dtype).eps):
+            rule = f"in {str(dtype).removeprefix('torch.')} it must be at least {finest:.2g}, the rounding of products"
+            raise InvalidInput("curvature.tolerance", self.tracker.tolerance, rule)
 
     def measure(self, module: EdgeOfChaosModule) -> Eigenpairs:
         """Probe ``module`` at its present weights, once a step; `NonFiniteCurvature` where they have blown up."""

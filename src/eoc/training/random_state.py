@@ -11,6 +11,13 @@ import torch
 from torch import Tensor
 
 
+def seed_all(seed: int) -> None:
+    """Begin the global random states of torch, numpy and Python; nothing here draws from the last two, a user may."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """The global random states of torch, numpy and Python as tensors and plain values."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002

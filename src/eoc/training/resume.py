@@ -24,6 +24,7 @@ DAMAGED = "it is damaged or not a checkpoint of this program"
 LOOPS = {"fit_loop"}
 RECORDER = "Recorder"  # which no config has
 OPTIMIZERS = {"state", "param_groups"}
+PRECISIONS = {(torch.float32, torch.strided): "32-true", (torch.float64, torch.strided): "64-true"}
 RANDOM = {"torch", "cuda", "numpy", "python"}
 
 LENGTH = "schedule.total_steps:"  # which follows from the length of a run
@@ -36,7 +37,7 @@ class Resumed:
     Args:
         path: the checkpoint.
         step: steps that were done.
-        settings: the run's settings (`eoc.tracking.settings.KEPT`).
+        settings: the run's settings (`eoc.tracking.settings.KEPT`), and its precision.
         loggers: name → id of the loggers' runs.
         shapes: name → shape of the weights.
         callbacks: those whose state it has.
@@ -106,10 +107,14 @@ def opened(file: Path) -> Resumed:
     weights = content["state_dict"]
     if not all(tensor.isfinite().all() for tensor in weights.values()):  # which are never kept
         raise ValueError("state_dict")
+    (kind,) = {(tensor.dtype, tensor.layout) for tensor in weights.values()}
+    precision = {"precision": PRECISIONS[kind]}
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    settings = own["settings"]
+    settings = {"trainer": precision, **own["settings"]}
     _rule(settings)  # which is asked for later
     step = int(content["global_step"])
+    if step < 0:
+        raise ValueError("global_step")
     states = content["callbacks"]
     if not all(states.values()) or RECORDER not in states:  # Lightning keeps no empty one, and would give none back
         raise KeyError("callbacks")

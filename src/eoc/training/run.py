@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
@@ -49,6 +48,7 @@ from eoc.training.past import (
     was_here,
     withdraw,
 )
+from eoc.training.random_state import seed_all
 from eoc.training.resume import continuing, read_checkpoint
 from eoc.training.summary import line, summarize, table
 from eoc.training.threads import few_threads
@@ -117,13 +117,13 @@ def _value_there(config: DictConfig, folder: Path, own: str) -> float | None:
 
 
 def _train(config: DictConfig, resolved: dict[str, Any], folder: Path, own: str, start: float) -> float:
-    settings = {key: resolved[key] for key in KEPT}
+    settings = {key: resolved[key] for key in KEPT} | {"trainer": {"precision": resolved["trainer"].get("precision")}}
     own_rows = rows_of(folder, own)  # of the run that was here before
     goes_on = config.sweep.resume and was_here(folder, own)
     if leads() and is_new(folder):
         begin(folder, own, resolved)
 
-    torch.manual_seed(config.seed)
+    seed_all(config.seed)
     callbacks = build_callbacks(config)
     loggers = build_loggers(config)
     describe(loggers, config)
@@ -214,7 +214,13 @@ def quiet() -> None:
 
 
 def _stopped(trainer: Trainer, checkpoint: Path) -> BaseException:
-    remedy = f"ckpt_path={checkpoint} goes on from the last checkpoint" if checkpoint.exists() else "no checkpoint yet"
+    if in_sweep() and not in_search():
+        folder = HydraConfig.get().sweep.dir
+        remedy = f"the same command with hydra.sweep.dir={folder} goes on with what is left"
+    elif checkpoint.exists():
+        remedy = f"ckpt_path={checkpoint} goes on from the last checkpoint"
+    else:
+        remedy = "no checkpoint yet"
     if trainer.received_sigterm:
         return ToldToEnd(f"The run was told to end (SIGTERM) after step {trainer.global_step}; {remedy}.")
     return KeyboardInterrupt(remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import socket
@@ -25,8 +26,8 @@ def summarize(
     """Collect a run's outcome as plain values: status, last known and best metrics, and what made them.
 
     A run that was ended before ``trainer.max_steps``, but not by divergence, is ``stopped``.
-    The last rate and its product with λ are those of the last update; losses, λ and features those after it. λ need
-    not be measured there: ``measured_at`` has the t of the last one.
+    The last rate and its product with λ are those of the last update; losses, λ and features those after it. What was
+    not measured there has its t in ``measured_at``, and λ always.
     """
     divergence = module.divergence
     made_all = module.trainer.global_step >= module.trainer.max_steps
@@ -36,7 +37,11 @@ def summarize(
         "steps": module.trainer.global_step,
         "final": recorder.last,
         "best": recorder.best,
-        "measured_at": {name: recorder.known_at[name] for name in SHARPNESS if name in recorder.known_at},
+        "measured_at": {
+            name: step
+            for name, step in recorder.known_at.items()
+            if name in SHARPNESS or (step < module.trainer.global_step - 1 and math.isfinite(recorder.last[name]))
+        },
         "stability_limit": module.limit,
         "unconverged_probes": recorder.unconverged,
         "parameters": sum(weight.numel() for weight in module.network.weights),

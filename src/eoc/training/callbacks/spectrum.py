@@ -12,7 +12,7 @@ import torch
 from eoc.data.subsets import LARGEST_SEED
 from eoc.dynamics.curvature import LayerCurvature, NonFiniteCurvature, spectral_density, trace
 from eoc.errors import integer, text, under
-from eoc.tracking.run_folder import write_spectrum
+from eoc.tracking.run_folder import make_writable, write_spectrum
 from eoc.training.callbacks.base import MOST_DOTS, Measurement, drawing, log_figure
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class SpectrumCallback(Measurement):
         return {"hessian/trace", "hessian/trace_error", *(f"hessian/{name}" for name in module.network.layer_names)}
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
-        """Make a probe of its own."""
+        """Make a probe of its own; refuse a folder that cannot be written, before the first step."""
+        make_writable(self.folder, "callbacks.spectrum.folder")
         with under("curvature"):  # its settings are there
             self._probe = module.make_probe(k=1)
         settings = self._probe.tracker

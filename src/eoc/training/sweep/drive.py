@@ -65,7 +65,8 @@ def drive(jobs: Sequence[Job], launch: Launch, folder: Path, *, resume: bool, pl
         more = f"; {FAILED} in their folders says more, and" if any(map(has_failure, own)) else " yet;"
         raise RunFailure(
             f"{len(unfinished)} of {len(own)} jobs have no result{'' if resume else ' of this command'}{more} the same "
-            f"command with {'' if resume else 'sweep.resume=true '}hydra.sweep.dir={folder} runs what is left."
+            f"command with {'' if resume else 'sweep.resume=true '}hydra.sweep.dir={folder} runs what is "
+            "left, and tries again what failed."
         )
 
 
