@@ -16,7 +16,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_object
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.profilers import PassThroughProfiler, SimpleProfiler
 from submitit.slurm.slurm import _get_default_parameters
 
 from eoc.training.build import build_callbacks, build_loggers, build_module, build_trainer
@@ -96,6 +97,18 @@ def test_a_choice_composes_and_builds(choice: tuple[str, str], tmp_path: Path) -
     trainer = build_trainer(config, build_callbacks(config), build_loggers(config))
     assert module.network.depth == 3
     assert trainer.max_steps == config.trainer.max_steps
+
+
+def test_a_profiler_of_lightnings_is_taken_when_asked_for(tmp_path: Path) -> None:
+    """Else one that measures nothing, as Lightning's own does, in less time."""
+    config = composed(tmp_path)
+    profiler = build_trainer(config, [], []).profiler
+    with profiler.profile("anything") as nothing:
+        assert nothing is None
+    assert isinstance(profiler, PassThroughProfiler)
+    with open_dict(config):
+        config.trainer.profiler = "simple"
+    assert type(build_trainer(config, [], []).profiler) is SimpleProfiler
 
 
 @pytest.mark.parametrize("path", sorted(HYDRA.rglob("*.yaml")), ids=lambda path: path.stem)

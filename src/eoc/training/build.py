@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -12,6 +13,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eoc.data import Dataset
@@ -25,6 +27,7 @@ from eoc.training.past import in_sweep
 
 NOWHERE = ".lightning"  # a folder that is never made
 FLAGS = ("detect_anomaly", "inference_mode", "benchmark", "sync_batchnorm")
+_NOTHING = nullcontext()
 _INTERVAL = "train_time_interval"
 _LENGTH = "trainer.max_steps sets the length of a run; leave it out"
 _TEST = "the test part is looked at by callbacks.evaluation, whole; leave it out"
@@ -99,6 +102,14 @@ def build_loggers(config: DictConfig) -> list[Logger]:
     return [_made(f"logger.{name}", node, Logger) for name, node in nodes.items() if node is not None]
 
 
+class Unprofiled(PassThroughProfiler):
+    """Lightning's profiler that measures nothing, without a generator for each of the twenty things a step does."""
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]  # noqa: ARG002
+        """Return what does nothing."""
+        return _NOTHING
+
+
 def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
     """Build Lightning's trainer; a device that is not there is refused by name."""
     node = config.trainer
@@ -109,6 +120,8 @@ def build_trainer(config: DictConfig, callbacks: list[Callback], loggers: list[L
         parts: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False}
         # On SLURM Lightning would go on from a checkpoint of its own that it finds in its root, without a word.
         parts["default_root_dir"] = f"{config.paths.run}/{NOWHERE}"
+        if "profiler" not in node:
+            parts["profiler"] = Unprofiled()
         if SLURMEnvironment.detect():
             parts["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         made = make("trainer", node, **parts, enable_checkpointing=checkpoints)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -211,6 +212,8 @@ class EdgeOfChaosModule(LightningModule):
         if self._cosines is not None:
             self.geometry = self._cosines.after_step()
             self.schedule.tell(self.step, cosine=self.geometry.cosines("cumulative")[0].item())
+
+    training_step.__signature__ = signature(training_step)  # type: ignore[attr-defined] # Lightning asks at every step
 
     def _measured_loss(self, inputs: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
         """Loss of the batch, to be differentiated; loss and accuracy are written down."""
