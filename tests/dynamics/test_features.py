@@ -102,6 +102,20 @@ def test_feature_change_of_scaled_weights(probe):
     assert kernel.item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-100, 1e-50, 1e50, 1e100, 1e150])
+def test_alignment_does_not_depend_on_the_scale_however_large(scale):
+    """Squares of the Gram matrix's entries leave float64 from 1e±77 on."""
+    first, second = random(6, 9), random(6, 9, seed=1)
+    expected = kernel_alignment(first, second).item()
+    assert kernel_alignment(scale * first, second).item() == pytest.approx(expected, rel=1e-12)
+    hidden = [first, random(6, 2, seed=2)]
+    change = FeatureChange(lambda: hidden, lambda h: h)
+    hidden[0] = second * scale
+    assert change.measure()[1].item() == pytest.approx(1 - expected, rel=1e-12)
+    hidden[0] = second * math.inf
+    assert change.measure()[1].isnan()
+
+
 def test_kernel_change_is_0_at_the_start_and_right_where_it_is_tiny():
     """1 − cos δ of two kernels at an angle δ: there the difference from 1 would be all rounding."""
     features = random(6, 9)

@@ -28,6 +28,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
+from pytorch_lightning import Trainer
 
 import eoc.training.run as run_room
 from eoc.analysis.table import run_folders
@@ -1212,6 +1213,24 @@ def test_a_run_that_is_told_nothing_makes_a_folder_of_its_own(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     (summary,) = tmp_path.glob(f"runs/*/*/{SUMMARY}")
     assert str(summary.parent) in done.stdout
+
+
+def test_a_grid_that_is_interrupted_says_how_to_go_on_with_all_of_it(tmp_path, monkeypatch, capsys):
+    """Not with the job alone that it was at."""
+    before_the_door(monkeypatch)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    fit = Trainer.fit
+
+    def interrupted(self: Trainer, module: Any, **kwargs: Any) -> None:
+        fit(self, module, **kwargs)
+        sys.exit(1)  # Lightning's answer to Ctrl-C
+
+    monkeypatch.setattr(Trainer, "fit", interrupted)
+    folder = tmp_path / "sweep"
+    code, out, err = called(monkeypatch, capsys, "-m", *QUIET, "seed=0,1", f"hydra.sweep.dir={folder}")
+    assert code == 130, out + err
+    remedy = f"the same command with hydra.sweep.dir={folder} goes on with what is left"
+    assert err.splitlines()[-1] == f"interrupted: {remedy}"
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,9 @@ def kernel_alignment(first: Float[Tensor, "examples ..."], second: Float[Tensor,
 
     Source: Kornblith et al. 2019, arXiv:1905.00414.
     """
-    kernels = [_centred_gram(features) for features in (first, second)]
-    return _alignment(kernels[0], kernels[1])
+    kernels = [_of_norm_1(_centred_gram(features)) for features in (first, second)]
+    # At most 1 by Cauchy-Schwarz, but for the rounding of equal matrices.
+    return (kernels[0] * kernels[1]).sum().clamp(max=1.0)
 
 
 class FeatureChange:
@@ -71,8 +72,7 @@ class FeatureChange:
         """
         now = self._preactivations()
         change = torch.stack([relative_change(h, h0) for h, h0 in zip(now, self._initial, strict=True)])
-        moved = _of_norm_1(self._last_hidden_kernel(now)) - _of_norm_1(self._kernel)
-        return change, moved.square().sum() / 2
+        return change, (self._last_hidden_kernel(now) - self._kernel).square().sum() / 2
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first preactivations."""
@@ -86,7 +86,7 @@ class FeatureChange:
         self._kernel = self._last_hidden_kernel(self._initial)
 
     def _last_hidden_kernel(self, preactivations: Sequence[Tensor]) -> Tensor:
-        return _centred_gram(self._activation(preactivations[-2].clone()))  # φ may work in place
+        return _of_norm_1(_centred_gram(self._activation(preactivations[-2].clone())))  # φ may work in place
 
 
 def _centred_gram(features: Tensor) -> Tensor:
@@ -96,9 +96,5 @@ def _centred_gram(features: Tensor) -> Tensor:
 
 
 def _of_norm_1(matrix: Tensor) -> Tensor:
-    return matrix / matrix.norm()
-
-
-def _alignment(first: Tensor, second: Tensor) -> Tensor:
-    # At most 1 by Cauchy-Schwarz, but for the rounding of equal matrices.
-    return ((first * second).sum() / (first.norm() * second.norm())).clamp(max=1.0)
+    scaled = matrix / matrix.abs().max()  # whose squares neither overflow nor vanish
+    return scaled / scaled.norm()
