@@ -644,7 +644,7 @@ def test_a_tensor_is_no_checkpoint_and_a_folder_none_either(settings, tmp_path):
     "parts",
     [
         *("optimizer_states", "optimizer_states.0", "loops", "loops.fit_loop", "pytorch-lightning_version"),
-        *("eoc.random", "eoc.random.torch"),
+        *("eoc.random", "eoc.random.torch", "callbacks.Recorder"),
     ],
 )
 def test_a_checkpoint_that_lacks_a_part(settings, checkpoint, parts):
