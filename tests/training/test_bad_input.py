@@ -1161,7 +1161,15 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     environment = {name: value for name, value in environment.items() if name not in (TRACEBACKS, GUARDED)}
     command = [sys.executable, str(ROOT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def heeding_interrupts() -> None:
+        """As from a terminal, also where the tests themselves run in the background of a shell."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=heeding_interrupts
+    )
 
 
 def test_the_program_says_one_sentence(tmp_path):
