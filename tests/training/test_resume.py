@@ -174,6 +174,17 @@ def test_a_checkpoint_that_counts_its_steps_as_older_versions_did(tmp_path: Path
     assert_equal(trained(tmp_path / "cut", *overrides, ckpt_path=checkpoint), whole)
 
 
+def test_what_fails_once_a_run_goes_on_is_not_the_checkpoints_fault(tmp_path: Path) -> None:
+    checkpoint = crashed(tmp_path / "run", 9, *RUN, "callbacks.checkpoint.every=7")
+
+    def bug(module: Any, step: int) -> None:  # noqa: ARG001
+        if step == 9:
+            raise KeyError("bug")
+
+    with pytest.raises(KeyError, match="bug"):
+        trained(tmp_path / "run", *RUN, ckpt_path=checkpoint, then=bug)
+
+
 def test_the_seed_begins_all_random_states(tmp_path: Path) -> None:
     """Nothing here draws from numpy's or Python's, a user's callback may."""
     drawn = []
