@@ -11,7 +11,7 @@ from eoc.dynamics.curvature.subspace import Rows, combined, exactly, inner, orth
 
 _RANKS = {"largest": lambda values: values, "smallest": torch.neg, "magnitude": torch.abs}
 WHICH = tuple(_RANKS)
-ROUNDINGS = 32  # of the largest value: a residual is not to be told from them
+ROUNDINGS = 32  # of the largest value: no residual can fall below them, whatever the tolerance
 _SEEN = 1e-3  # part of theta_1 below which what is seen of a guard's residual along the memory is taken for noise
 
 
@@ -193,7 +193,6 @@ class Search:
         return SpectralMemory(combined(inside, self._V.matrix, outside, self._U), values)
 
     def _limit(self, tolerance: float) -> float:
-        # A residual cannot fall below the rounding of the products, whatever the tolerance.
         rounding = ROUNDINGS * torch.finfo(self._U.dtype).eps * float(self.values.abs().max())
         return max(tolerance * abs(float(self.values[0])), rounding)
 
