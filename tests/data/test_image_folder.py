@@ -43,10 +43,8 @@ def in_order(matrix):
 def test_every_image_with_its_class(tree):
     root, pixels = tree
     (root / "train" / ".hidden").mkdir()
-    (root / "train" / "a" / "notes.txt").write_text("not an image, and not named like one")
-    for unseen in (".thumbnails/0.png", ".0.png", "@eaDir/0.png"):
+    for unseen in (".thumbnails/0.png", ".0.png"):
         save(root / "train" / "a" / unseen)
-    (root / "train" / "b" / "itself").symlink_to(".")
     data = images(root=root)
     assert (data.name, data.classes, data.dim) == ("images", 3, 60)
     mean = np.mean([row for rows in pixels["train"].values() for row in rows], axis=0)
@@ -191,9 +189,18 @@ def test_sizes_that_differ_need_a_common_size(tree):
     assert images(root=root, size=4).dim == 48
 
 
-def test_a_folder_with_the_name_of_an_image_is_skipped(tree):
-    save(tree[0] / "train" / "a" / "folder.png" / "0.png")
-    assert len(images(root=tree[0]).train_labels) == 18
+def test_what_is_left_out_is_said(tree):
+    root, _ = tree
+    (root / "test" / "b" / "notes.txt").write_text("not an image, and not named like one")
+    with pytest.warns(UserWarning, match=r"^left out of dataset.root: 1, such as .*/test/b/notes.txt \(only"):
+        images(root=root)
+    save(root / "train" / "a" / "folder.png" / "0.png")
+    save(root / "train" / "loose.png")
+    save(root / "train" / "c" / "6.gif")
+    (root / "train" / "b" / "itself").symlink_to(".")
+    with pytest.warns(UserWarning, match=r": 5, such as .*/test/b/notes.txt \(.* \.jpg .* are read\)$"):
+        data = images(root=root)
+    assert (len(data.train_labels), len(data.test_labels)) == (18, 6)
 
 
 def test_endings_in_capitals_count(tree):

@@ -31,8 +31,9 @@ def images(
 ) -> Dataset:
     """Load images sorted into class folders; only those that are chosen are decoded.
 
-    Classes are numbered in the alphabetical order of their folders; hidden files and folders, and folders inside a
-    class, are skipped. An input is the image's pixels in the order height, width, channel. Transparency is dropped.
+    Classes are numbered in the alphabetical order of their folders. What is no image file in a class folder is left
+    out with a warning, hidden files and folders silently. An input is the image's pixels in the order height, width,
+    channel. Transparency is dropped.
 
     Args:
         n_train: training examples, at least one per class; None takes all.
@@ -62,6 +63,7 @@ def images(
         raise InvalidInput("root", str(root), f"it has one class, {classes[0]}: at least two are needed")
     decoder = _Decoder(path, size, channels)
     train, test = (_part(path, part, classes, decoder) for part in ("train", "test"))
+    _warn_of_left_out(path, classes)
     selection.fits("images", len(classes), len(train.labels), len(test.labels))
     if size is not None:
         _check_memory(size, channels, (n_train or len(train.labels)) + (n_test or len(test.labels)))
@@ -95,20 +97,39 @@ def _classes(root: Path, part: str) -> list[str]:
 
 
 def _part(root: Path, part: str, classes: list[str], decoder: _Decoder) -> Part:
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     files: list[str] = []
     numbers: list[int] = []
     for number, name in enumerate(classes):
-        found = sorted(each.path for each in _scanned(root, root / part / name) if each.is_file())
-        found = [file for file in found if file.lower().endswith(IMG_EXTENSIONS)]
+        found = sorted(each.path for each in _scanned(root, root / part / name) if _is_image_file(each))
         if not found:
-            rule = f"{part}/{name} has no image files: put some there ({' '.join(IMG_EXTENSIONS)})"
+            rule = f"{part}/{name} has no image files: put some there ({_endings()})"
             raise InvalidInput("root", str(root), rule)
         files += found
         numbers += [number] * len(found)
     labels = torch.tensor(numbers, dtype=torch.int64)
     return Part(labels, lambda positions: decoder([files[position] for position in positions.tolist()]))
+
+
+def _warn_of_left_out(root: Path, classes: list[str]) -> None:
+    """Say once how many visible files and folders were not taken for examples, and where the first of them lies."""
+    left = []
+    for part in ("train", "test"):
+        left += [each.path for each in _scanned(root, root / part) if not each.is_dir()]
+        for name in classes:
+            left += [each.path for each in _scanned(root, root / part / name) if not _is_image_file(each)]
+    if left:
+        rule = f"only files train/<class>/* and test/<class>/* that end in {_endings()} are read"
+        warnings.warn(f"left out of dataset.root: {len(left)}, such as {min(left)} ({rule})", stacklevel=2)
+
+
+def _is_image_file(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file() and entry.name.lower().endswith(tuple(_endings().split()))
+
+
+def _endings() -> str:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return " ".join(IMG_EXTENSIONS)
 
 
 def _scanned(root: Path, folder: Path) -> list[os.DirEntry[str]]:
