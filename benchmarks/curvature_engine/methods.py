@@ -19,6 +19,7 @@ from eoc.dynamics.curvature import (
     HessianOperator,
     PerceptronHessian,
     SpectralMemory,
+    input_span,
     top_eigenpairs,
 )
 from eoc.model import MLP
@@ -47,6 +48,7 @@ class Problem:
     def __init__(self, network: MLP, inputs: Tensor, targets: Tensor) -> None:
         self.network, self.batches = network, [(inputs, targets)]
         self.weights, self.metric = list(network.weights), network.rates
+        self.span = input_span(inputs)
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         return half_squared_error(self.network(inputs), targets)
@@ -57,8 +59,11 @@ class Problem:
     def operator(self, autocast: torch.dtype | None = None) -> HessianOperator:
         return HessianOperator(self.loss, self.weights, self.batches, self.metric, autocast=autocast)
 
-    def written_out(self, autocast: torch.dtype | None = None) -> PerceptronHessian:
-        return PerceptronHessian(self.network, half_squared_error, self.batches, self.metric, autocast=autocast)
+    def written_out(self, autocast: torch.dtype | None = None, *, spanned: bool = True) -> PerceptronHessian:
+        span = self.span if spanned else None
+        return PerceptronHessian(
+            self.network, half_squared_error, self.batches, self.metric, autocast=autocast, span=span
+        )
 
 
 class Tracked:
@@ -77,10 +82,17 @@ class Tracked:
 
 
 class WrittenOut(Tracked):
-    """The same with the products of an MLP written out."""
+    """The same with the products of an MLP written out, its first layer in the coordinates of the inputs' span."""
 
     def operator(self, problem: Problem, autocast: torch.dtype | None) -> HessianOperator:
         return problem.written_out(autocast)
+
+
+class WrittenOutInAll(Tracked):
+    """The same in all coordinates."""
+
+    def operator(self, problem: Problem, autocast: torch.dtype | None) -> HessianOperator:
+        return problem.written_out(autocast, spanned=False)
 
 
 class LastProbe:
@@ -134,6 +146,7 @@ METHODS: dict[str, Callable[[], Callable[[Problem], Estimate]]] = {
     "tracker, top 5": lambda: Tracked(k=5),
     "tracker, tolerance 1e-2": lambda: Tracked(tolerance=1e-2),
     "tracker, products written out": WrittenOut,
+    "tracker, products written out, in all coordinates": WrittenOutInAll,
     "tracker, products written out, top 5": lambda: WrittenOut(k=5),
     "tracker, products written out, tolerance 1e-2": lambda: WrittenOut(tolerance=1e-2),
     "tracker, scout in bfloat16, tolerance 1e-2": lambda: Tracked(scout=torch.bfloat16, tolerance=1e-2),
@@ -260,6 +273,7 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
     operator.gradient(), written.gradient()
     coarse, rough = problem.operator(torch.bfloat16), problem.written_out(torch.bfloat16)
     row, rows = torch.randn(1, operator.size).to(inputs), torch.randn(4, operator.size).to(inputs)
+    whole, fewer = problem.written_out(spanned=False), torch.randn(4, written.size).to(inputs)
     graph = torch.autograd.grad(problem.loss(inputs, targets), problem.weights, create_graph=True)
     stacked = [
         part.reshape(4, *w.shape)
@@ -286,8 +300,9 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
             "gradient with graph, written out": (lambda: problem.written_out().gradient(), 1),
             "gradient, from the passes of a probe written out": (written.gradient, 1),
             "Hessian product": (lambda: operator(row), 1),
-            "Hessian product, written out": (lambda: written(row), 1),
-            "Hessian product, written out, 4 vectors": (lambda: written(rows), 4),
+            "Hessian product, written out, in all coordinates": (lambda: whole(row), 1),
+            "Hessian product, written out": (lambda: written(fewer[:1]), 1),
+            "Hessian product, written out, 4 vectors": (lambda: written(fewer), 4),
             "Hessian product, 4 vectors in one pass (is_grads_batched)": (
                 lambda: torch.autograd.grad(graph, problem.weights, stacked, retain_graph=True, is_grads_batched=True),
                 4,
@@ -299,7 +314,7 @@ def products_table(problem: Problem, clock: Clock, repeats: int = 15) -> dict[st
             ),
             "Hessian product, the same compiled": (lambda: compiled(values, tangents), 1),
             "Hessian product, bfloat16": (lambda: coarse(row), 1),
-            "Hessian product, written out, bfloat16": (lambda: rough(row), 1),
+            "Hessian product, written out, bfloat16": (lambda: rough(fewer[:1]), 1),
             "Gauss-Newton product": (lambda: newton(row), 1),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -16,6 +16,7 @@ from torch import Tensor
 import eoc.training.callbacks.recorder as recorder_room
 import eoc.training.probe as probe_room
 from eoc.data import Batches, Dataset
+from eoc.dynamics.curvature import input_span
 from eoc.errors import InvalidInput
 from eoc.training.callbacks import CurvatureCallback, Measurement
 from eoc.training.summary import table
@@ -204,6 +205,26 @@ def test_the_summary_has_the_last_and_the_best_values(run: Run) -> None:
     assert summary["seed"] == 1
     assert summary["stability_limit"] == 2
     assert run.value == summary["final"]["test/loss"]
+
+
+def test_probes_look_once_for_the_span_of_their_examples_and_measure_in_it(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def counted(inputs: Tensor) -> Any:
+        seen.append(input_span(inputs))
+        return seen[-1]
+
+    precise = [entry.replace("1e-9", "1e-12") for entry in PRECISE]
+    with patch.object(probe_room, "input_span", counted):
+        inside = trained(tmp_path / "inside", *precise)
+    assert [span.inputs.shape for span in seen] == [(30, 30)]  # of 30 images, for the schedule and for the callback
+    assert {len(row) for row in inside.module._probe.tracker.state_dict()["vectors"][0]} == {3 * 30 + 3 * 12 + 12 * 10}
+    chunked = trained(tmp_path / "chunked", *precise, "curvature.chunk_size=30")  # one chunk too
+    assert chunked.columns["sharpness"] == inside.columns["sharpness"]
+    with patch.object(probe_room, "input_span", lambda _: None):
+        whole = trained(tmp_path / "whole", *precise)
+    for name in ("sharpness", "hessian/eig_1", f"hessian/eig_{TOP}", "train/loss"):
+        assert inside.columns[name] == pytest.approx(whole.columns[name], rel=1e-9), name
 
 
 def test_a_probe_says_what_it_cost_and_how_good_it_is(tmp_path: Path) -> None:

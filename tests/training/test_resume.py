@@ -150,6 +150,17 @@ def test_features_are_not_compared_with_those_of_other_examples(tmp_path: Path) 
     trained(tmp_path / "less", *without, ckpt_path=checkpoint)
 
 
+def test_the_examples_of_the_probe_may_change(tmp_path: Path) -> None:
+    # So do the coordinates of their span, and what was remembered in them means nothing any more.
+    trained(tmp_path / "short", *RUN, "curvature.examples=20", "trainer.max_steps=5")
+    checkpoint = tmp_path / "short" / CHECKPOINT
+    run = trained(tmp_path / "other", *RUN, "curvature.examples=25", ckpt_path=checkpoint)
+    operator = run.module.make_probe(k=1).operator(run.module)
+    largest = torch.linalg.eigvalsh(operator(torch.eye(operator.size)).double())[-1]
+    assert run.columns["sharpness"][-1] == pytest.approx(largest.item(), rel=1e-3)
+    assert 0 not in run.columns["hessian/converged"]
+
+
 def test_lightnings_own_checkpoints_can_be_kept_too(tmp_path: Path) -> None:
     own = "+callbacks.mine={_target_: pytorch_lightning.callbacks.ModelCheckpoint, every_n_train_steps: 4, dirpath: %s}"
     trained(tmp_path / "run", *RUN, "schedule=constant", own % (tmp_path / "new" / "folder"))

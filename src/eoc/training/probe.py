@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -18,8 +19,10 @@ from eoc.dynamics.curvature import (
     CurvatureTracker,
     Eigenpairs,
     HessianOperator,
+    InputSpan,
     PerceptronHessian,
     critical_sharpness,
+    input_span,
 )
 from eoc.dynamics.curvature.arguments import Batch
 from eoc.dynamics.curvature.operator import finite
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 LOWER = {"bfloat16": torch.bfloat16}  # precisions of autocast and scout
 COARSE = 1e-2  # a residual cannot be asked to fall below the rounding of such products
+# By the module and the number of examples, for all of its probes: to find a span takes about a second.
+_SPANS: WeakKeyDictionary[EdgeOfChaosModule, dict[int | None, InputSpan | None]] = WeakKeyDictionary()
 
 
 class CurvatureProbe:
@@ -100,8 +105,11 @@ class CurvatureProbe:
         if self.last is not None and self._last_step == module.step:
             return self.last
         start = time.perf_counter()
-        operator = self._operator(module, self.autocast)
-        scout = None if self.scout is None else self._operator(module, self.scout)
+        span = self._span_of(module)
+        operator = self._operator(module, self.autocast, span)
+        scout = None if self.scout is None else self._operator(module, self.scout, span)
+        if self.tracker.size != operator.size:  # a checkpoint's, of other examples
+            self.tracker.forget()
         self.last, self._last_step = self.tracker.probe(operator, scout), module.step
         self.milliseconds = 1e3 * (time.perf_counter() - start)
         return self.last
@@ -110,14 +118,26 @@ class CurvatureProbe:
         """Return D^½·H·D^½ of ``module``, whose products are taken at its weights at the time."""
         return self._operator(module, self.autocast)
 
-    def _operator(self, module: EdgeOfChaosModule, autocast: torch.dtype | None) -> HessianOperator:
+    def _span_of(self, module: EdgeOfChaosModule) -> InputSpan | None:
+        """Return the space of the inputs, which stay the same, where all of them are multiplied in one process."""
+        batches = self._batches(module)
+        if len(batches) > 1 or module.trainer.world_size > 1:
+            return None
+        known = _SPANS.setdefault(module, {})
+        if self.examples not in known:
+            known[self.examples] = input_span(batches[0][0])
+        return known[self.examples]
+
+    def _operator(
+        self, module: EdgeOfChaosModule, autocast: torch.dtype | None, span: InputSpan | None = None
+    ) -> HessianOperator:
         weights, metric = list(module.network.weights), module.network.rates
         share, reduce = _share(module, self.examples or len(module.dataset.train_inputs))
         if autocast is not None and weights[0].dtype != torch.float32:
             key = "curvature.autocast" if self.scout is None else "curvature.scout"
             raise InvalidInput(key, "bfloat16", "it needs trainer.precision=32-true")
         batches = self._batches(module, share)
-        return PerceptronHessian(module.network, module.loss, batches, metric, reduce, autocast)
+        return PerceptronHessian(module.network, module.loss, batches, metric, reduce, autocast, span)
 
     def measure_critical(self, module: EdgeOfChaosModule) -> CriticalSharpness:
         """Return the critical sharpness of ``module``, along the gradient-descent update of its training loss.

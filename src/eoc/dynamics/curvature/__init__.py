@@ -9,6 +9,7 @@ from eoc.dynamics.curvature.layers import LayerCurvature
 from eoc.dynamics.curvature.memory import SpectralMemory
 from eoc.dynamics.curvature.operator import NonFiniteCurvature, ParameterOperator, SymmetricOperator
 from eoc.dynamics.curvature.perceptron import PerceptronHessian
+from eoc.dynamics.curvature.span import InputSpan, input_span
 from eoc.dynamics.curvature.tracker import CurvatureTracker
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Eigenpairs",
     "GaussNewtonOperator",
     "HessianOperator",
+    "InputSpan",
     "LayerCurvature",
     "NonFiniteCurvature",
     "ParameterOperator",
@@ -27,6 +29,7 @@ __all__ = [
     "TangentKernelOperator",
     "Trace",
     "critical_sharpness",
+    "input_span",
     "spectral_density",
     "top_eigenpairs",
     "trace",

@@ -99,8 +99,7 @@ class ParameterOperator(ABC):
         self._batches, self._lengths = checked_batches(batches)
         self._scales = None if metric is None else square_roots(metric, self._parameters)
         self._reduce, self._module = reduce, module
-        self._sizes = [p.numel() for p in self._parameters]
-        self.size = sum(self._sizes)
+        self._give_shapes([p.shape for p in self._parameters])
         self.device, self.dtype = self._parameters[0].device, self._parameters[0].dtype
         self.products = 0
         self._graph: Any = None
@@ -110,6 +109,11 @@ class ParameterOperator(ABC):
         self._versions: list[object] = []
         self._values: list[Tensor] = []  # of what is watched, when the graph was built
         self._holding = self._settled = False  # inside `held`, and looked at there
+
+    def _give_shapes(self, shapes: list[torch.Size]) -> None:
+        """Say what shapes the parts of a vector have."""
+        self._shapes, self._sizes = shapes, [shape.numel() for shape in shapes]
+        self.size = sum(self._sizes)
 
     @abstractmethod
     def _build(self, batch: Batch) -> Any:
@@ -203,7 +207,7 @@ class ParameterOperator(ABC):
 
     def _split(self, vector: Tensor) -> list[Tensor]:
         pieces = vector.detach().split(self._sizes)
-        parts = [piece.view_as(p) for piece, p in zip(pieces, self._parameters, strict=True)]
+        parts = [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
         return parts if self._scales is None else [s * v for s, v in zip(self._scales, parts, strict=True)]
 
     def _join(self, parts: Parts, row: Tensor) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from eoc.dynamics.curvature.arguments import Batch
+from eoc.dynamics.curvature.arguments import Batch, checked_vectors
 from eoc.dynamics.curvature.derivatives import Parts, differentiated, reaching, scalar, transposed
 from eoc.dynamics.curvature.hessian import HessianOperator
+from eoc.dynamics.curvature.span import InputSpan
 from eoc.errors import InvalidInput
 from eoc.model import MLP
 
@@ -25,7 +27,8 @@ class _Passes:
     """
 
     weights: list[Tensor]  # A_k
-    features: list[Tensor]  # x_(k-1), (examples, fan_in)
+    inputs: Tensor  # x_0
+    features: list[Tensor]  # x_(k-1), (examples, fan_in); x_0 in the span's coordinates, if there is one
     slopes: list[Tensor]  # c_k phi'(h_k) of the hidden layers
     errors: list[Tensor]  # c_k d loss / d h_k, (examples, fan_out)
     outputs: Tensor  # h_l
@@ -52,9 +55,13 @@ class PerceptronHessian(HessianOperator):
         reduce: averages over processes.
         autocast: take the passes in this lower precision, the loss of the outputs and the sums of two products in
             that of the parameters; see `HessianOperator`.
+        span: the space that the inputs span, see `input_span`: the first layer's part of a vector is then in its
+            coordinates, which are fewer (so is ``size``); the eigenvalues are the same but for zeros.
 
     Raises:
-        InvalidInput: ``network`` is of another class, whose formulas are its own; ``autocast`` as in `HessianOperator`.
+        InvalidInput: ``network`` is of another class, whose formulas are its own; ``autocast`` as in `HessianOperator`;
+            a span of other inputs, with several chunks or processes, or with a first factor of ``metric`` that is no
+            number.
 
     Source: Pearlmutter, "Fast exact multiplication by the Hessian" (1994), the R-operator.
     """
@@ -67,6 +74,7 @@ class PerceptronHessian(HessianOperator):
         metric: Sequence[float | Tensor] | None = None,
         reduce: Callable[[Tensor], None] | None = None,
         autocast: torch.dtype | None = None,
+        span: InputSpan | None = None,
     ) -> None:
         if type(network) is not MLP:
             rule = "it must be an eoc.model.MLP itself, no other class; HessianOperator takes any module"
@@ -76,6 +84,28 @@ class PerceptronHessian(HessianOperator):
         self._precision = autocast or self.dtype
         self._factors = network.forward_factors if autocast is None else (1.0,) * len(network.weights)
         self._with_weights = network.forward_factors
+        self._span = span
+        if span is not None:
+            self._check_span(span)
+            shapes = [weight.shape for weight in network.weights]
+            self._give_shapes([torch.Size((shapes[0][0], len(span.basis))), *shapes[1:]])
+
+    def _check_span(self, span: InputSpan) -> None:
+        if len(self._lengths) != 1 or self._reduce is not None:
+            raise InvalidInput("span", f"of {len(span.inputs)} examples", "it is for one chunk in one process")
+        if self._scales is not None and isinstance(self._scales[0], Tensor):
+            raise InvalidInput("metric", "tensor", "with a span, the first layer's factor must be a number")
+        ((inputs, _),) = self._batches
+        if inputs.shape != (len(span.inputs), span.basis.shape[1]):
+            raise InvalidInput("span", tuple(span.basis.shape), f"it is of other inputs than {tuple(inputs.shape)}")
+
+    def expanded(self, vectors: Float[Tensor, "k size"]) -> Float[Tensor, "k parameters"]:
+        """Return vectors in the span's coordinates as those of all parameters; the others as they are."""
+        if self._span is None:
+            return vectors
+        first, rest = checked_vectors(vectors, self.size).split([self._sizes[0], self.size - self._sizes[0]], dim=1)
+        first = first.unflatten(1, tuple(self._shapes[0])) @ self._span.basis
+        return torch.cat([first.flatten(1), rest], dim=1)
 
     def _build(self, batch: Batch) -> _Passes:
         inputs, targets = batch
@@ -95,7 +125,9 @@ class PerceptronHessian(HessianOperator):
         errors = [output_slope.detach().to(self._precision) * self._factors[-1]]
         for weight, slope in zip(weights[:0:-1], slopes[::-1], strict=True):
             errors.append(torch.mm(errors[-1], weight).mul_(slope))
-        return _Passes(weights, features, slopes, errors[::-1], outputs, output_slope)
+        if self._span is not None:
+            features[0] = self._span.inputs.to(self._precision)
+        return _Passes(weights, inputs, features, slopes, errors[::-1], outputs, output_slope)
 
     def _lowered(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Return A_k as they are, or c_k A_k in the lower precision."""
@@ -104,7 +136,8 @@ class PerceptronHessian(HessianOperator):
         return [(part * factor).to(self._lower) for part, factor in zip(parts, self._with_weights, strict=True)]
 
     def _derivatives(self, graph: _Passes) -> Parts:
-        return [torch.mm(x.t(), error).t() for x, error in zip(graph.features, graph.errors, strict=True)]
+        features = [graph.inputs, *graph.features[1:]]
+        return [torch.mm(x.t(), error).t() for x, error in zip(features, graph.errors, strict=True)]
 
     def _apply(self, graph: _Passes, direction: Sequence[Tensor], *, together: bool = False) -> Parts:
         # `mm` spares a small network the time in which `matmul` finds out that it takes two matrices.

@@ -86,8 +86,8 @@ class CurvatureTracker:
             NonFiniteCurvature: a product was not finite; the tracker stays as it was.
         """
         start = self._memories[min(self._lag, len(self._memories)) - 1] if self._memories else None
-        if start is not None and start.vectors.shape[1] != operator.size:
-            rule = f"the tracker follows {start.vectors.shape[1]} parameters; for others take a new one"
+        if self.size not in (None, operator.size):
+            rule = f"the tracker follows {self.size} parameters; for others take a new one, or let it forget"
             raise InvalidInput("operator", f"of size {operator.size}", rule)
         random = self._generator.get_state()
         try:
@@ -103,6 +103,15 @@ class CurvatureTracker:
             self._lag = 2 if held[1] > held[0] else 1
         self._memories = [found.memory, *self._memories][:2]
         return found
+
+    @property
+    def size(self) -> int | None:
+        """Number of parameters of the operators that it follows, None where it remembers none."""
+        return self._memories[0].vectors.shape[1] if self._memories else None
+
+    def forget(self) -> None:
+        """Start anew, as for an operator on other parameters; the random state stays."""
+        self._memories, self._lag = [], 1
 
     def _scouted(self, operator: SymmetricOperator, scout: SymmetricOperator, start: SpectralMemory) -> Eigenpairs:
         first = self._search(scout, SCOUT_TOLERANCE, start, max(self.caution, SCOUT_CAUTION))
