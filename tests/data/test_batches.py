@@ -121,5 +121,6 @@ def test_chunks_are_consecutive_views():
     (whole,) = chunks(INPUTS, TARGETS, None)
     assert whole[0].data_ptr() == INPUTS.data_ptr()
     assert len(chunks(INPUTS, TARGETS, 99)) == 1
+    assert len(chunks(INPUTS, TARGETS, 10**20)) == 1  # more than 64 bits
     with pytest.raises(InvalidInput, match="size=0"):
         chunks(INPUTS, TARGETS, 0)

@@ -25,6 +25,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
@@ -37,6 +38,7 @@ from eoc.tracking.csv_log import CSVLog
 from eoc.tracking.run_folder import CHECKPOINT, CONFIG, METRICS, SETTINGS, SUMMARY, read_metrics
 from eoc.training.complaints import complaint
 from eoc.training.door import GUARDED, TRACEBACKS
+from eoc.training.sweep.settings import check_spread
 from support import CONF, before_the_door, called, composed, trained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -905,7 +907,7 @@ def test_a_full_disk(refused, monkeypatch):
 
     monkeypatch.setattr(CSVLog, "log_metrics", full)
     said = refused()
-    assert said.startswith("the run cannot go on, No space left on device: make room or choose another folder")
+    assert said.startswith("the run cannot go on, No space left on device: make room, or choose another place (")
 
 
 def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
@@ -920,7 +922,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nope")  # nothing goes through there
     said = refused("callbacks.checkpoint.every=2")
-    remedy = "make room or choose another folder with hydra.run.dir"
+    remedy = "make room, or choose another place (hydra.run.dir, hydra.sweep.dir, or the setting that names it)"
     assert said == f"the run cannot go on, No space left on device ({folder}): {remedy}."
     assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
@@ -1095,6 +1097,7 @@ def test_settings_of_a_sweeper_are_refused_before_any_job(refused, tmp_path, ove
     ("words", "said"),
     [
         (["curvature._partial_=false"], "curvature._partial_=false is not possible: it must be true."),
+        (["curvature._partial_=3"], "curvature._partial_=3 is not possible: it must be true."),
         (
             ["callbacks=[default,spectrum]", "callbacks.spectrum.draw._partial_=false"],
             "callbacks.spectrum.draw._partial_=false is not possible: it must be true.",
@@ -1144,8 +1147,80 @@ def test_no_processes_run_no_job(refused, tmp_path, number):
 
 
 def test_a_sweep_without_jobs_is_none(refused, tmp_path):
-    said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=range(0)")
-    assert said == "The sweep has no jobs: a list or a range on the command line is empty."
+    said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "model.depth=3,4", "seed=range(0)")
+    assert said == "seed=range(0) is not possible: it holds no value."
+    said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "model=glob(zz*)")
+    assert said == "model=glob(zz*) is not possible: it holds no value."
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("seed=range(1,3,0)",), "seed=range(1,3,0) is not possible: range() arg 3 must not be zero."),
+        (("schedule.kappa=range(1,2,0.0)",), "schedule.kappa=range(1,2,0.0) is not possible: Invalid range values"),
+        (
+            ("seed=interval(0,1)",),
+            "seed=interval(0,1) is not possible: a grid takes a list or a range; an interval is for a search, ",
+        ),
+        (
+            ("hydra/launcher=joblib", "hydra.launcher.backend=foo", "seed=0,1"),
+            "hydra.launcher.backend=foo is not possible: it must be loky",
+        ),
+    ],
+    ids=lambda words: words[0] if isinstance(words, tuple) else "",
+)
+def test_what_a_grid_cannot_spread(refused, tmp_path, words, sentence):
+    assert refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", *words).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("space", "rule"),
+    [
+        ("tag(log, interval(0,1))", "and on a logarithmic scale it must be above 0."),
+        ("interval(2,1)", "the lower end comes first."),
+        ("range(3,1)", "the lower end comes first."),
+        ("range(1,3,0)", "range() arg 3 must not be zero."),
+    ],
+)
+def test_what_a_search_cannot_draw_from(refused, tmp_path, space, rule):
+    search = ("hydra/sweeper=best_rate", "schedule=constant", f"hydra.sweeper.params={{schedule.rate: '{space}'}}")
+    said = refused("-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", *search)
+    assert said.startswith(f"schedule.rate={space} is not possible: ")
+    assert said.endswith(rule)
+
+
+@pytest.mark.parametrize("space", ["interval(1,1)", "range(1,4)", "tag(log, interval(0.1,1))", "1,2", "glob(*)"])
+def test_what_a_search_can_draw_from(space):
+    (override,) = OverridesParser.create().parse_overrides([f"model.width={space}"])
+    check_spread(override, search=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--run", "--multirun", "seed=0"), "The flags --run and --multirun exclude each other: leave all out but one."),
+        (("--cfg=job", "-m"), "The flags --multirun and --cfg exclude each other: leave all out but one."),
+        (("-sc", "foo"), "The flag --shell-completion needs one of install=, uninstall= and query=, as install=bash."),
+    ],
+)
+def test_flags_that_ask_for_two_things(refused, flags, sentence):
+    assert refused(*flags) == sentence
+
+
+def test_a_tilde_is_no_home(refused):
+    said = refused("ckpt_path=~/last.ckpt")
+    rule = "~ stands for a folder only where a shell reads it; write $HOME."
+    assert said == f"ckpt_path=~/last.ckpt is not possible: {rule}"
+
+
+def test_more_eigenvalues_than_can_be_counted(refused):
+    said = refused(f"callbacks.curvature.k={10**20}")  # their names alone would fill the memory
+    assert re.search(r"it must be at most \d+, the number of weights\.$", said)
+
+
+def test_a_log_that_cannot_be_configured(refused, tmp_path):
+    said = refused(f"hydra.run.dir={tmp_path / 'run'}", "hydra.job_logging.root.level=FOO")
+    assert said == "hydra.job_logging is not possible: Unable to configure root logger (Unknown level: 'FOO')."
 
 
 def test_jobs_that_are_refused_are_not_called_left(program, tmp_path):

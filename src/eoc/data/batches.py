@@ -113,6 +113,7 @@ def chunks(
     if size is None:
         return [(inputs, targets)]
     integer("size", size, 1)
+    size = min(size, len(inputs))
     return list(zip(inputs.split(size), targets.split(size), strict=True))
 
 

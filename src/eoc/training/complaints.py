@@ -35,11 +35,15 @@ def complaint(error: Exception, arguments: list[str], conf: Path) -> str | None:
         return _no_such_choice(error, conf)
     if isinstance(error, OverrideParseException) and re.fullmatch(r"[\w./]+", error.override):
         return f"{error.override} is not possible: a setting is written key=value, and this has no =."
+    if isinstance(error, OverrideParseException) and "=~" in error.override:
+        return f"{error.override} is not possible: ~ stands for a folder only where a shell reads it; write $HOME."
     if isinstance(error, OverrideParseException):
         rule = f"it cannot be read as key=value ({_first_line(text)}); quote special characters: 'key=\"value\"'"
         return f"{error.override} is not possible: {rule}."
     if isinstance(error, ValueError) and text.startswith("Config group override"):
         return _no_choice(overrides, conf)
+    if isinstance(error, ValueError) and text.startswith("Unable to configure"):
+        return f"hydra.job_logging is not possible: {_first_line(text)} ({error.__cause__})."
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     for pattern, sentence in (
@@ -187,4 +191,5 @@ def _public(names: Iterable[object]) -> list[str]:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
+    first = next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
+    return first.replace("LexerNoViableAltException: ", "no value or list is written so: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -161,6 +162,13 @@ def _check_flags(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.resolve and not given.cfg and not given.help:
         raise RunFailure("The flag --resolve says how the config is shown: put --cfg job beside it.")
+    modes = ("run", "multirun", "cfg", "info", "shell_completion")
+    asked = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(given, mode)]
+    if len(asked) > 1:
+        raise RunFailure(f"The flags {' and '.join(asked)} exclude each other: leave all out but one.")
+    commands = [word for word in arguments if re.match(r"\+?(install|uninstall|query)=", word)]
+    if given.shell_completion and len(commands) != 1:
+        raise RunFailure("The flag --shell-completion needs one of install=, uninstall= and query=, as install=bash.")
     rerun = given.experimental_rerun
     if rerun is not None and not (Path(rerun).is_file() and Path(rerun).suffix == ".pickle"):
         raise InvalidInput("--experimental-rerun", rerun, "it must be the config.pickle that a run has left")
@@ -200,7 +208,8 @@ def sentence(error: Exception, arguments: list[str] | None = None) -> str | None
         return f"there is not enough memory for this run; reduce {sizes}."
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return f"the run cannot go on, {error.strerror}{where}: make room or choose another folder with hydra.run.dir."
+        remedy = "make room, or choose another place (hydra.run.dir, hydra.sweep.dir, or the setting that names it)"
+        return f"the run cannot go on, {error.strerror}{where}: {remedy}."
     return None
 
 

@@ -68,6 +68,8 @@ def _check_keys(key: str, node: Any, arguments: Mapping[str, Any]) -> None:
     for name in HYDRAS:
         if name in node:
             raise InvalidInput(f"{key}.{name}", plain(node[name]), "leave it out")
+    if not isinstance(node.get("_partial_", True), bool):
+        raise InvalidInput(f"{key}._partial_", plain(node["_partial_"]), "it must be true")
     names = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
     is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
     settings = {str(name): value for name, value in node.items() if not str(name).startswith("_")}

@@ -52,6 +52,7 @@ class GridSweeper(BasicSweeper):
         """
         from eoc.training.sweep.drive import drive
         from eoc.training.sweep.jobs import plan
+        from eoc.training.sweep.settings import check_spread
 
         config, launcher, context = self.config, self.launcher, self.hydra_context
         assert config is not None
@@ -66,7 +67,10 @@ class GridSweeper(BasicSweeper):
         cells: list[list[str]] = []
         for grid in _chosen(self.grids, arguments, lambda key: bool(loader.get_group_options(key))):
             words = [*self._parse_config(), *(f"{key}={value}" for key, value in grid.items()), *arguments]
-            cells += self.split_arguments(parser.parse_overrides(words), max_batch_size=None)[0]
+            overrides = parser.parse_overrides(words)
+            for override in overrides:
+                check_spread(override, search=False)
+            cells += self.split_arguments(overrides, max_batch_size=None)[0]
         if len(cells) > MANY:
             print(f"Composing the settings of {len(cells)} jobs", flush=True)
         jobs = plan(cells, lambda words: loader.load_sweep_config(config, words))

@@ -455,7 +455,7 @@ def test_a_full_disk_keeps_no_reason_from_being_said_and_no_job_from_running(
     monkeypatch.setattr(Path, "write_text", write_text)
     code, out, err = sweep("seed=0,1")
     assert code == 2
-    assert "failed: the run cannot go on, No space left on device: make room or choose another folder" in err
+    assert "failed: the run cannot go on, No space left on device: make room, or choose another place" in err
     assert row in out
     assert "1 completed" in out
     assert not [str(each.message) for each in recwarn if "Callback" in str(each.message)]

@@ -40,16 +40,16 @@ class CurvatureCallback(Measurement):
             raise InvalidInput("top_every", top_every, f"it must be a multiple of every, {every}")
         self._probes: dict[str, CurvatureProbe] = {}
 
-    def names(self, module: EdgeOfChaosModule) -> set[str]:  # noqa: ARG002
-        """λ, the top k, and how good they are."""
+    def names(self, module: EdgeOfChaosModule) -> set[str]:
+        """λ, the top k, and how good they are; there are no more eigenvalues than weights."""
+        weights = sum(weight.numel() for weight in module.network.parameters())
+        if self.k > weights:
+            raise InvalidInput("callbacks.curvature.k", self.k, f"it must be at most {weights}, the number of weights")
         probes = {f"hessian/{top}{name}" for top in ("", "top_") for name in QUALITIES}
         return {"sharpness", "lr_x_sharpness", *probes, *(f"hessian/eig_{i}" for i in range(1, self.k + 1))}
 
     def prepare(self, module: EdgeOfChaosModule) -> None:
         """Make probes of its own."""
-        weights = sum(weight.numel() for weight in module.network.parameters())
-        if self.k > weights:
-            raise InvalidInput("callbacks.curvature.k", self.k, f"it must be at most {weights}, the number of weights")
         with under("curvature"):  # their settings are there
             self._probes = {"sharpness": module.make_probe(k=1)}
             try:

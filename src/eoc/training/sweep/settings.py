@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from eoc.errors import InvalidInput, choice, integer, under
+from eoc.errors import InvalidInput, choice, integer, optional, under
 
 Check = Callable[[str, Any], object]
 SLACK = 30  # s by which SLURM may be early, since it looks that rarely
@@ -95,7 +97,48 @@ SWEEPER: dict[str, Check] = {
     "max_failure_rate": _without_effect,
     "direction": _direction,
 }
-LAUNCHER: dict[str, Check] = {"n_jobs": _processes}
+LAUNCHER: dict[str, Check] = {
+    "n_jobs": _processes,
+    "backend": lambda key, value: optional(choice, key, value, ("loky",)),  # the processes' own
+}
+
+
+def check_spread(override: Override, *, search: bool) -> None:
+    """Refuse a sweep's list, range or interval that holds nothing, or that its sweeper cannot read.
+
+    Args:
+        override: as parsed.
+        search: whether a search draws from it; a grid takes all of its values.
+
+    Raises:
+        InvalidInput: naming the setting and what is written there.
+    """
+    if not override.is_sweep_override():
+        return
+    key, value = override.key_or_group, override.value()
+    written = str(override.input_line).partition("=")[2]
+    if isinstance(value, IntervalSweep):
+        if not search:
+            rule = "a grid takes a list or a range; an interval is for a search, hydra/sweeper=best_rate"
+            raise InvalidInput(key, written, rule)
+        _ordered(key, written, value.start, value.end, logarithmic="log" in value.tags)
+        return
+    if search:
+        if not isinstance(value, RangeSweep):
+            return
+        _ordered(key, written, value.start, value.stop, logarithmic="log" in value.tags)
+    try:
+        empty = next(iter(override.sweep_string_iterator()), None) is None
+    except (ValueError, HydraException) as error:
+        raise InvalidInput(key, written, str(error).partition("\n")[0].rstrip(".")) from error
+    if empty:
+        raise InvalidInput(key, written, "it holds no value")
+
+
+def _ordered(key: str, written: str, low: Any, high: Any, *, logarithmic: bool) -> None:
+    if not low <= high or (logarithmic and low <= 0):
+        rule = "the lower end comes first" + (", and on a logarithmic scale it must be above 0" if logarithmic else "")
+        raise InvalidInput(key, written, rule)
 
 
 def expect_our_launchers() -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from eoc.errors import InvalidInput
 from eoc.training.identity import COUNTED, counted
+from eoc.training.sweep.settings import check_spread
 
 DIRECTION, SEARCHED = "hydra.sweeper.direction", "hydra.sweeper.params"
 MADE_FOR = "made for"  # the attributes of a study that begin so: what all of its trials share, group by group
@@ -25,6 +26,8 @@ def begin(config: DictConfig) -> None:
         InvalidInput: if the study has trials of another objective or of other settings, or cannot be opened.
     """
     sweeper = config.hydra.sweeper
+    for override in _given(config):
+        check_spread(override, search=True)
     if sweeper.get("storage") is None or sweeper.get("study_name") is None:
         return  # each search makes its own
     import optuna
@@ -51,14 +54,19 @@ def begin(config: DictConfig) -> None:
             sweeper.sampler.seed = seed + trials
 
 
+def _given(config: DictConfig) -> list[Override]:
+    """Return what is searched and set: the sweeper's params, then the command line."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    return OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+
+
 def _made_for(config: DictConfig) -> dict[str, Any]:
     """Return objective, direction, what is searched, and every other setting that counts."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    given = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    given = _given(config)
     last = {override.key_or_group: override for override in given}
     searched = sorted(key for key, override in last.items() if override.is_sweep_override())
     settings = counted(config)
-    for override in given[: len(params)]:  # which the config does not have
+    for override in given[: len(config.hydra.sweeper.get("params") or {})]:  # which the config does not have
         key = override.key_or_group
         if last[key] is override and key.partition(".")[0] in COUNTED:
             settings[key] = getattr(override.value(), "text", override.value())
