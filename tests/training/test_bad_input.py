@@ -1198,7 +1198,7 @@ def test_what_a_search_can_draw_from(space):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--run", "--multirun", "seed=0"), "The flags --run and --multirun exclude each other: leave all out but one."),
+        (("--run", "--multirun"), "The flags --run and --multirun exclude each other: leave all out but one."),
         (("--cfg=job", "-m"), "The flags --multirun and --cfg exclude each other: leave all out but one."),
         (("-sc", "foo"), "The flag --shell-completion needs one of install=, uninstall= and query=, as install=bash."),
     ],
