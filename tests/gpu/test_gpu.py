@@ -17,6 +17,7 @@ from eoc.dynamics.curvature import (
     GaussNewtonOperator,
     HessianOperator,
     PerceptronHessian,
+    input_span,
     TangentKernelOperator,
     critical_sharpness,
     spectral_density,
@@ -138,6 +139,7 @@ class Problem:
         self.network = MLP(12, 4, parameterization="nup", depth=4, width=8, growth=1, seed=3).to(device, dtype)
         generator = torch.Generator().manual_seed(0)
         inputs, labels = torch.randn(50, 12, generator=generator), torch.randint(4, (50,), generator=generator)
+        inputs[:, 10:] = inputs[:, :2]  # they span ten dimensions
         self.batches = [(inputs.to(device, dtype), torch.eye(4)[labels].to(device, dtype))]
         self.weights = list(self.network.weights)
 
@@ -160,6 +162,7 @@ class Problem:
         kernel = TangentKernelOperator(self.network, self.weights, self.batches, self.network.rates)
         chunked = HessianOperator(self.loss, self.weights, ragged, self.network.rates)
         hessians = {"Hessian": self.hessian(), "in chunks": chunked, "written out": self.written_out()}
+        hessians["in the span"] = self.written_out(span=input_span(self.batches[0][0]))
         return {**hessians, "Gauss-Newton": newton, "tangent kernel": kernel}
 
 

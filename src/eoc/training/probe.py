@@ -104,8 +104,8 @@ class CurvatureProbe:
         """Probe ``module`` at its present weights, once a step; `NonFiniteCurvature` where they have blown up."""
         if self.last is not None and self._last_step == module.step:
             return self.last
-        start = time.perf_counter()
         span = self._span_of(module)
+        start = time.perf_counter()
         operator = self._operator(module, self.autocast, span)
         scout = None if self.scout is None else self._operator(module, self.scout, span)
         if self.tracker.size != operator.size:  # a checkpoint's, of other examples
