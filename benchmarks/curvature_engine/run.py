@@ -61,7 +61,7 @@ def follow(phase: str, problem: Problem, options: argparse.Namespace, clock: Clo
         if KAPPA[phase] is not None or rate * sharpness >= 2:
             break
         descend(problem, problem.gradient(), rate)
-    methods = {name: make() for name, make in METHODS.items()}
+    methods = {name: METHODS[name]() for name in dict.fromkeys(["tracker", *options.methods])}
     alternatives = {name: make() for name, make in ALTERNATIVES.items()}
     first = (options.steps - min(options.steps, options.alternative_steps)) // 2
     peer_every = max(options.steps // options.peer_steps, 1) if options.peer_steps else options.steps + 1
@@ -214,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of MNIST, downloaded if it is not there")
     parser.add_argument("--parts", nargs="*", default=[*KAPPA, "products", "scaling"], help="what to run; none redraws")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS, help="beside the tracker itself")
     parser.add_argument("--seed", type=int, default=0, help="of the network")
     parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
     parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")
