@@ -997,6 +997,12 @@ def test_the_mode_of_wandb(refused, monkeypatch):
     assert said == f"logger.wandb.mode=foo is not possible: {rule}."
 
 
+def test_the_project_of_wandb(refused):
+    assert refused("logger=default", "logger.wandb.project=a/b") == (
+        r"logger.wandb.project=a/b is not possible: W&B allows none of /\#?%: in a project's name."
+    )
+
+
 def test_the_tags_of_wandb(refused):
     assert refused("logger=default", "logger.wandb.tags=null") == (
         "logger.wandb.tags=null is not possible: it must be a list of texts, [a,b]."
@@ -1205,6 +1211,14 @@ def test_what_a_search_can_draw_from(space):
 )
 def test_flags_that_ask_for_two_things(refused, flags, sentence):
     assert refused(*flags) == sentence
+
+
+@pytest.mark.parametrize("flags", [(), ("-m",)])
+def test_a_list_of_experiments_is_not_merged(program, tmp_path, flags):
+    two = "experiment=[catapult,edge_of_stability]"
+    code, _, err = program(*flags, two, f"hydra.sweep.dir={tmp_path / 'sweep'}", quiet=False)
+    rule = "it takes one choice; a sweep over several is -m with a,b"
+    assert (code, err) == (2, f"error: {two} is not possible: {rule}.\n")
 
 
 def test_a_tilde_is_no_home(refused):

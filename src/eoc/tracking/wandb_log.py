@@ -20,6 +20,7 @@ from eoc.tracking.wandb_process import Clerk, command, give_back, hire, prepare
 from eoc.tracking.wandb_service import reason
 
 MODES = ("offline", "online", "disabled")
+FORBIDDEN = r"/\#?%:"  # in the name of a project
 STARTING = 40.0  # s that W&B's process and its service may take to start on a busy machine
 HANDING_OVER = 60.0  # s that the rows of a run that goes on may take
 CLOSING = 2.0  # s that it may take to close a run, beyond the patience that it and the last rows have
@@ -62,9 +63,11 @@ class WandbLog(Logger):
             raise InvalidInput("mode", mode, f"it must be one of {', '.join(MODES)} (WANDB_MODE sets the default)")
         if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
             raise InvalidInput("tags", tags, "it must be a list of texts, [a,b]")
+        if not set(FORBIDDEN).isdisjoint(text("project", project)):
+            raise InvalidInput("project", project, f"W&B allows none of {FORBIDDEN} in a project's name")
         self.mode = mode
         self.settings: dict[str, Any] = {
-            "project": text("project", project),
+            "project": project,
             "name": optional(text, "name", name),
             "group": optional(text, "group", group),
             "job_type": optional(text, "job_type", job_type),

@@ -41,10 +41,8 @@ def check_settings(config: DictConfig) -> None:
             raise InvalidInput(key, None, "it must be given")
     if not isinstance(config.sweep, DictConfig):
         raise InvalidInput("sweep", config.sweep, "it must be settings, as in conf/config.yaml")
-    several = _several()
+    expect_one_choice()
     for group in GROUPS:
-        if group in several:
-            raise InvalidInput(group, several[group], "it takes one choice; a sweep over several is -m with a,b")
         if not isinstance(config.get(group), DictConfig):
             raise InvalidInput(group, config.get(group), f"it must be one of the choices in conf/{group}")
     for group, known in PLAIN.items():
@@ -59,12 +57,12 @@ def check_settings(config: DictConfig) -> None:
     boolean("sweep.resume", config.sweep.get("resume"))
 
 
-def _several() -> dict[str, str]:
-    """Return the groups for which the command line names a list of choices, which Hydra would merge silently."""
-    if not HydraConfig.initialized():
-        return {}
-    given = (override.partition("=") for override in HydraConfig.get().overrides.task)
-    return {key: value for key, _, value in given if value.startswith("[")}
+def expect_one_choice() -> None:
+    """Refuse a list of choices on the command line for a group that takes one: Hydra would merge them silently."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    for key, _, value in (override.lstrip("+").partition("=") for override in given):
+        if value.startswith("[") and key in (*GROUPS, "experiment"):
+            raise InvalidInput(key, value, "it takes one choice; a sweep over several is -m with a,b")
 
 
 def known_metrics(module: EdgeOfChaosModule, callbacks: list[Callback]) -> set[str]:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from eoc.errors import InvalidInput, RunFailure
 from eoc.tracking.claim import FolderTaken
 from eoc.tracking.run_folder import FAILED, has_result
-from eoc.training.checks import check_folder
+from eoc.training.checks import check_folder, expect_one_choice
 from eoc.training.complaints import as_written, complaint, set_by
 from eoc.training.past import ToldToEnd, is_grid
 from eoc.training.sweep.settings import check_sweep, expect_our_launchers, worst
@@ -109,6 +109,7 @@ class Doorkeeper(Callback):
         with one_sentence():
             HydraConfig.instance().set_config(config)  # as above; Hydra sets it for each job alone
             check_sweep(config)
+            expect_one_choice()
             check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
             if not is_grid(config):
                 from eoc.training.sweep.study import begin  # imported by a search alone
