@@ -214,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of MNIST, downloaded if it is not there")
     parser.add_argument("--parts", nargs="*", default=[*KAPPA, "products", "scaling"], help="what to run; none redraws")
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS, help="beside the tracker itself")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS, help="beside the tracker")
     parser.add_argument("--seed", type=int, default=0, help="of the network")
     parser.add_argument("--steps", type=int, default=200, help="training steps in each phase")
     parser.add_argument("--reference-every", type=int, default=1, help="steps between SciPy references (seconds each)")

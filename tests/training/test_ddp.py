@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The monotone regime: further up, rounding grows from step to step.
 OVERRIDES = [
     NO_FIGURE,
-    "dataset.n_train=201",  # 100 and 101
+    "dataset.n_train=51",  # 25 and 26; one process multiplies in the span of the 51
     "dataset.n_test=40",
     "model.depth=3",
     "model.width=6",
