@@ -147,7 +147,7 @@ def test_damaged_metrics_are_named_and_the_other_histories_are_read(runs, capsys
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_of_a_thousand_steps_are_read_in_ten_seconds(sweep, tmp_path):
+def test_a_thousand_runs_cost_less_than_four_times_what_pandas_takes_for_three_columns(sweep, tmp_path):
     one = tmp_path / "one"
     shutil.copytree(sweep / "sweep" / "a", one)
     head, *rows = (one / METRICS).read_text().splitlines()
@@ -159,12 +159,18 @@ def test_a_thousand_runs_of_a_thousand_steps_are_read_in_ten_seconds(sweep, tmp_
         folder.mkdir(parents=True)
         for name in (METRICS, SETTINGS, SUMMARY):
             (folder / name).hardlink_to(one / name)
-    start = time.perf_counter()
+    start = time.process_time()
     frame = read_runs(tmp_path / "sweep")
     histories = read_histories(frame, ["train/loss", "sharpness", "lr"])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert (len(frame), len(histories)) == (1000, 1_000_000)
-    assert seconds < 10.0
+    start = time.process_time()
+    for number in range(100):  # three columns of numbers, and no settings
+        columns = ["step", "train/loss", "sharpness", "lr"]
+        pd.read_csv(tmp_path / "sweep" / f"{number:04}" / METRICS, usecols=columns)
+    alone = 10 * (time.process_time() - start)
+    print(f"{seconds:.2f} s, pandas alone {alone:.2f} s: {seconds / alone:.2f}")
+    assert seconds < 4 * alone
 
 
 @pytest.mark.parametrize(
