@@ -1227,6 +1227,12 @@ def test_a_tilde_is_no_home(refused):
     assert said == f"ckpt_path=~/last.ckpt is not possible: {rule}"
 
 
+def test_what_cannot_be_read_is_said_without_the_parsers_words(refused):
+    said = refused("model.depth:3")
+    assert "(no value or list is written so: model.depth:3)" in said
+    assert "Lexer" not in said
+
+
 def test_more_eigenvalues_than_can_be_counted(refused):
     said = refused(f"callbacks.curvature.k={10**20}")  # their names alone would fill the memory
     assert re.search(r"it must be at most \d+, the number of weights\.$", said)
